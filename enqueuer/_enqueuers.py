@@ -1,0 +1,557 @@
+"""The face: `SequenceEnqueuer` (the lifecycle), `OrderedEnqueuer`, `GeneratorEnqueuer`, and the streams they deliver.
+
+Thin on purpose: an enqueuer checks arguments, keeps the current run, and hands everything on to it. What there is to compute comes from
+two methods, `make_plan()` and `make_compute()`; whoever overrides them inherits every promise.
+"""
+
+from __future__ import annotations
+
+import operator
+import random
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from types import FunctionType, TracebackType
+from typing import Final, Generic, NoReturn, Protocol, Self, SupportsIndex, TypeVar, final, overload
+
+from ._plan import Place, Plan
+from ._run import Run, Statistics, Terms
+from ._runtime import REAL
+from ._types import Compute, EndOfStream, Lock, Runtime, SequenceLike
+from ._window import RunState
+from .errors import ArgumentTypeError, ArgumentValueError, NotStartedError, RunningError
+
+__all__ = ["GeneratorEnqueuer", "OrderedEnqueuer", "SequenceEnqueuer", "Stream"]
+
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+
+SEED_BITS: Final = 53
+"""Bits of a drawn seed: as many as survive every JSON reader (G27)."""
+
+
+class _Takes(Protocol[T_co]):
+    def take(self, timeout: float | None) -> T_co: ...
+
+
+class _Closed:
+    """What a closed stream is bound to: a run that has nothing."""
+
+    def take(self, timeout: float | None) -> NoReturn:
+        del timeout
+        raise StopIteration
+
+
+@final
+class Stream(Generator[T, None, None]):
+    """The items of one run, in rank order (G2), without those that are `None` (G3). What `get()` returns.
+
+    It has a generator's interface but is not a native generator, because one that raises is finished: after a `TimeoutError` (G26) or
+    a `KeyboardInterrupt` (G22) the next `next()` delivers the same rank. It binds to a run at its first `next()` and never delivers
+    anything of another (G16). It keeps its enqueuer alive until it is closed.
+
+    Callers: Any thread; several streams of one run share its items, each goes to exactly one (G24).
+    """
+
+    __slots__ = ("_enqueuer", "_run", "_timeout")
+
+    def __init__(self, enqueuer: SequenceEnqueuer[T], timeout: float | None) -> None:
+        self._enqueuer: SequenceEnqueuer[T] | None = enqueuer
+        self._timeout: Final = timeout
+        self._run: _Takes[T] | _Closed | None = None
+
+    def __next__(self) -> T:
+        """Return the next item.
+
+        Blocking: Until the item is there, the run is over, or the timeout has passed.
+
+        Raises:
+            StopIteration: The run is over, or the stream was closed.
+            WaitTimeoutError: (a `TimeoutError`) See `get()`; the run goes on and the next call waits for the same item (G26).
+            NotStartedError: (a `RuntimeError`) No run was ever started; the stream works once one is.
+            ForkedError: (a `RuntimeError`) The run belongs to the process that this one was forked from (G28).
+            BaseException: Whatever an item, the hook or the generator raised, in one of the streams (G10, G11); the run is over.
+        """
+        run = self._run
+        if run is None:
+            run = self._bind()
+        return run.take(self._timeout)
+
+    def _bind(self) -> _Takes[T] | _Closed:
+        run = self._enqueuer.current_run() if self._enqueuer is not None else None
+        if run is None:
+            raise NotStartedError("next() on a stream of an enqueuer that was never started: call start() first")
+        self._run = run
+        return run
+
+    def send(self, value: None, /) -> T:
+        """Return `next()`; there is nothing to send anything to."""
+        del value
+        return next(self)
+
+    @overload
+    def throw(self, typ: type[BaseException], val: BaseException | object = None, tb: TracebackType | None = None, /) -> T: ...
+    @overload
+    def throw(self, typ: BaseException, val: None = None, tb: TracebackType | None = None, /) -> T: ...
+    def throw(self, typ: type[BaseException] | BaseException, val: BaseException | object = None, tb: TracebackType | None = None, /) -> T:
+        """Close this stream, then raise, as a generator does that has no `try` around its `yield`."""
+        self.close()
+        if isinstance(typ, BaseException):
+            raise typ.with_traceback(tb) if tb is not None else typ
+        error = val if isinstance(val, BaseException) else typ() if val is None else typ(val)
+        raise error.with_traceback(tb)
+
+    def close(self) -> None:
+        """End this stream, not the run: other streams go on. It no longer keeps the enqueuer alive."""
+        self._run = _Closed()
+        self._enqueuer = None
+
+
+class SequenceEnqueuer(ABC, Generic[T]):
+    """The lifecycle: prefetch items with worker threads, in order, through a bounded window.
+
+    Subclasses say what there is to compute: `make_plan()` returns the order, `make_compute()` what computes an item. Neither result may
+    refer to the enqueuer: its threads hold them, and dropping the enqueuer is what ends a forgotten run (G20).
+
+    Callers: Every method may be called from any thread, also from an item or hook of the run itself.
+    Source: `tf.keras.utils.SequenceEnqueuer`; `close()`, `statistics()` and all keyword-only arguments are new.
+    """
+
+    def __init__(self, sequence: object, use_multiprocessing: bool = False, *, runtime: Runtime | None = None) -> None:
+        """Keep the sequence; start nothing.
+
+        Args:
+            sequence: What is read. Kept as `sequence`, not copied.
+            use_multiprocessing: Process mode; not there yet.
+            runtime: Where locks and threads come from; for schedulers that own every interleaving.
+
+        Raises:
+            NotImplementedError: `use_multiprocessing` is true.
+        """
+        if use_multiprocessing:
+            raise NotImplementedError(
+                "use_multiprocessing=True: process mode has not landed yet; use_multiprocessing=False computes items in threads"
+            )
+        self.sequence: Final = sequence
+        self.use_multiprocessing: Final = False
+        self._runtime: Final = REAL if runtime is None else runtime
+        self._lock: Final[Lock] = self._runtime.lock()
+        self._run: Run[T] | None = None  # written under _lock
+        self._loaded: Place | None = None  # guarded by _lock: where the next start() begins
+
+    @abstractmethod
+    def make_plan(self, start: Place) -> Plan:
+        """Return what there is to compute in the run that begins at `start`: `Plan(start=start, ...)`."""
+
+    @abstractmethod
+    def make_compute(self) -> Compute[T]:
+        """Return what computes the items of one run."""
+
+    def start(self, workers: int = 1, max_queue_size: int = 10) -> None:
+        """Begin a fresh run, at epoch 0 and rank 0 or at the loaded state (G17, G27).
+
+        Blocking: Until the workers are started; no user code is waited for.
+
+        Args:
+            workers: Number of worker threads, at least 1.
+            max_queue_size: Most items that are computed or waiting at one time, at least 1 (G4).
+
+        Raises:
+            TypeError, ValueError: An argument is wrong; nothing was started or changed (G23).
+            RunningError: (a `RuntimeError`) A run is on; it is untouched (G18).
+            StartError: (a `RuntimeError`) The system gives no more threads; nothing is left running (G18).
+
+        Guarantees: G17, G18, G19, G23.
+        """
+        workers, max_queue_size = _count(workers, "workers"), _count(max_queue_size, "max_queue_size")
+        self.current_run()
+        with self._lock:
+            old, loaded = self._idle_run(), self._loaded
+        if old is not None:
+            old.stop(0)  # G17: a failed or ended run
+        plan = self.make_plan(Place() if loaded is None else loaded)
+        terms = Terms(self._runtime, self._lock, plan, self.make_compute(), workers, max_queue_size, self._runtime.process())
+        run = self.make_run(terms)
+        with self._lock:
+            self._idle_run()
+            self._run, self._loaded = run, None
+        try:
+            run.start()
+        except BaseException:
+            with self._lock:
+                if self._run is run:
+                    self._run, self._loaded = old, loaded
+            raise
+
+    def _idle_run(self) -> Run[T] | None:
+        """With the lock held: the run, which is over."""
+        run = self._run
+        if run is not None and run.running():
+            raise RunningError(f"start() while a run is on, at rank {run.place().rank}: call stop() first")
+        return run
+
+    def make_run(self, terms: Terms[T]) -> Run[T]:
+        """Return a run that has not begun; not for overriding, except by what means to break it."""
+        return Run(terms, self)
+
+    def current_run(self) -> Run[T] | None:
+        """Return the latest run, None before the first; for streams to bind to.
+
+        Raises:
+            ForkedError: (a `RuntimeError`) It belongs to the process that this one was forked from, and so may the lock (G28).
+        """
+        run = self._run  # read without the lock, which nobody may be there to release: one reference, published by one store
+        if run is not None:
+            run.check_process()
+        return run
+
+    def get(self, *, timeout: float | None = None) -> Stream[T]:
+        """Return a stream of the items; nothing is waited for. May come before `start()`.
+
+        Args:
+            timeout: Seconds that each `next()` may wait for its item; None: as long as it takes.
+
+        Raises:
+            TypeError, ValueError: `timeout` is not a number of seconds, or below 0 (G23).
+
+        Guarantees: G2, G3, G5, G6, G10, G22, G24, G26.
+        """
+        return Stream(self, _seconds(timeout))
+
+    def stop(self, timeout: float | None = None) -> bool:
+        """End the run: every blocked worker and consumer is released, the streams end, items computed ahead are dropped (N4).
+
+        Blocking: Until every worker has exited, or about `timeout` seconds. Not at all when called from an item, the hook or the generator
+        of the run, nor from a signal handler or finalizer that interrupted the enqueuer itself: there it requests the stop.
+
+        Args:
+            timeout: Seconds to wait for items under way; None: until they end.
+
+        Returns:
+            Whether everything has exited. False: a thread is stuck in user code and was abandoned (N5), or the stop was requested only.
+
+        Guarantees: G14, G15, G16, G20.
+        Source: documented to return nothing; Keras waits for every item whatever the timeout.
+        """
+        seconds = _seconds(timeout)
+        run = self.current_run()
+        return True if run is None else run.stop(seconds)
+
+    def close(self, timeout: float | None = None) -> bool:
+        """Do what `stop()` does: the documented example of `tf.keras.utils.OrderedEnqueuer` ends with it.
+
+        Guarantees: G14, G15.
+        """
+        return self.stop(timeout)
+
+    def is_running(self) -> bool:
+        """Return whether a run is on: from `start()` until stop, delivered failure, or the end of a finite stream.
+
+        Guarantees: G19.
+        """
+        run = self.current_run()
+        return run is not None and run.running()
+
+    def statistics(self) -> Statistics:
+        """Return what the enqueuer is doing at this moment; after a run, how it ended.
+
+        Blocking: Never.
+        """
+        run = self.current_run()
+        if run is not None:
+            return run.statistics()
+        return Statistics(RunState.NEW, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0.0, 0.0, None)
+
+    def __enter__(self) -> Self:
+        """Return the enqueuer; start nothing."""
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        """Call `close()`."""
+        self.close()
+
+
+class OrderedEnqueuer(SequenceEnqueuer[T]):
+    """Prefetch the items of an indexable sequence, in order, epoch after epoch.
+
+    >>> with OrderedEnqueuer([10, 20, 30]) as enqueuer:
+    ...     enqueuer.start(workers=2, max_queue_size=4)
+    ...     items = enqueuer.get()
+    ...     [next(items) for _ in range(5)]
+    [10, 20, 30, 10, 20]
+
+    Guarantees: G1 to G11, G14 to G28.
+    Source: `tf.keras.utils.OrderedEnqueuer`.
+    """
+
+    def __init__(
+        self,
+        sequence: SequenceLike[T | None],
+        use_multiprocessing: bool = False,
+        shuffle: bool = False,
+        *,
+        seed: int | None = None,
+        runtime: Runtime | None = None,
+    ) -> None:
+        """Keep the sequence; start nothing and call nothing of it.
+
+        Args:
+            sequence: Has `__len__()` and `__getitem__(index)`, and optionally `on_epoch_end()`; its items may be computed in several threads
+                at once (A1). An item that is `None` is skipped (G3).
+            use_multiprocessing: Process mode; not there yet.
+            shuffle: Whether each epoch has an order of its own (G8).
+            seed: Root of the orders and of `item_seed()`; None: drawn here, once, from Python's global random state.
+            runtime: Where locks and threads come from; for schedulers that own every interleaving.
+
+        Raises:
+            NotImplementedError: `use_multiprocessing` is true.
+            TypeError: `sequence` has no length or can't be indexed, or `seed` is no integer (G23).
+        """
+        super().__init__(sequence, use_multiprocessing, runtime=runtime)
+        for method in ("__len__", "__getitem__"):
+            if not hasattr(type(sequence), method):
+                raise ArgumentTypeError(
+                    f"sequence must have __len__ and __getitem__, and {type(sequence).__name__!r} has no {method}; "
+                    "for an iterator, a generator or a callable that makes one there is GeneratorEnqueuer"
+                )
+        self._items: Final = sequence
+        self.shuffle: Final = bool(shuffle)
+        self._seed = _seed(seed, "seed")  # guarded by _lock
+
+    @property
+    def seed(self) -> int:
+        """The root of orders and item seeds: as given, drawn, or loaded (G8)."""
+        self.current_run()
+        with self._lock:
+            return self._seed
+
+    def make_plan(self, start: Place) -> Plan:
+        """Return the plan: endless epochs, a barrier between them where there is a hook."""
+        return Plan(seed=self.seed, shuffle=self.shuffle, barrier=_hook(self._items) is not None, start=start)
+
+    def make_compute(self) -> Compute[T]:
+        """Return what reads the sequence."""
+        return _Reading(self._items)
+
+    def state_dict(self) -> dict[str, int | None]:
+        """Return where the stream stands: the lowest rank not yet taken, in a form that JSON keeps.
+
+        Returns:
+            `seed`, `epoch`, `position` in that epoch, `rank`, and the `length` of the epoch, None if it is not known yet.
+
+        Blocking: Never. During and after a run, and before one.
+        Guarantees: G27.
+        """
+        run = self.current_run()
+        with self._lock:
+            place = self._loaded or (Place() if run is None else run.place())
+            return {"seed": self._seed, "epoch": place.epoch, "position": place.position, "rank": place.rank, "length": place.length}
+
+    def load_state_dict(self, state: Mapping[str, int | None]) -> None:
+        """Let the next `start()` go on where `state_dict()` was called, in an enqueuer of the same sequence and `shuffle`.
+
+        The seed is taken over for good. Hooks are not replayed: what they changed is the caller's to restore (A5).
+
+        Raises:
+            TypeError, ValueError: `state` is not what `state_dict()` returns; nothing was changed (G23).
+            RunningError: (a `RuntimeError`) A run is on; it is untouched.
+
+        Guarantees: G27.
+        """
+        seed, place = _loaded(state)
+        self.current_run()
+        with self._lock:
+            if self._run is not None and self._run.running():
+                raise RunningError("load_state_dict() while a run is on: call stop() first")
+            self._seed, self._loaded = seed, place
+
+
+class GeneratorEnqueuer(SequenceEnqueuer[T]):
+    """Prefetch the items of an iterator, in its order, whatever the number of workers.
+
+    In thread mode one item is computed at a time, so the iterator need not be thread-safe and more workers gain nothing. The stream ends
+    after the last item. A callable begins anew at each `start()`, and the iterators made from it are closed when the run has ended; an
+    iterator of the caller's own is never closed, and goes on where it was computed to (items computed ahead are lost).
+
+    >>> with GeneratorEnqueuer(range(3)) as enqueuer:
+    ...     enqueuer.start()
+    ...     list(enqueuer.get())
+    [0, 1, 2]
+
+    Guarantees: G1 to G6, G9 to G11, G14 to G26, G28.
+    Source: `tf.keras.utils.GeneratorEnqueuer`.
+    """
+
+    def __init__(
+        self,
+        generator: Iterable[T | None] | Callable[[], Iterable[T | None]],
+        use_multiprocessing: bool = False,
+        random_seed: int | None = None,
+        *,
+        runtime: Runtime | None = None,
+    ) -> None:
+        """Keep the generator; start nothing and call nothing of it.
+
+        Args:
+            generator: An iterator, another iterable, or a callable that returns one. An item that is `None` is skipped (G3).
+            use_multiprocessing: Process mode; not there yet.
+            random_seed: Root of `item_seed()`, without any other effect in thread mode; None: drawn here, once, from Python's global
+                random state.
+            runtime: Where locks and threads come from; for schedulers that own every interleaving.
+
+        Raises:
+            NotImplementedError: `use_multiprocessing` is true.
+            TypeError: `generator` is none of these, or `random_seed` is no integer (G23).
+        """
+        super().__init__(generator, use_multiprocessing, runtime=runtime)
+        self._open: Final = _opener(generator)
+        self._foreign: Final = isinstance(generator, Iterator)  # not ours to close
+        self.random_seed: Final = _seed(random_seed, "random_seed")
+        self._turns: Final = self._runtime.lock()  # who may ask the iterator; a straggler of an earlier run may still be in it
+
+    def make_plan(self, start: Place) -> Plan:
+        """Return the plan: one epoch without a known length, one item at a time."""
+        return Plan(seed=self.random_seed, serial=True, epochs=1, start=start)
+
+    def make_compute(self) -> Compute[T]:
+        """Return what asks the iterator."""
+        return _Pulling(self._open, self._turns, foreign=self._foreign)
+
+
+@final
+class _Reading(Generic[T]):
+    """The compute of a sequence."""
+
+    def __init__(self, sequence: SequenceLike[T | None]) -> None:
+        self._sequence: Final = sequence
+        self._hook: Final = _hook(sequence)
+        self._length: int | None = None  # written in turns only, which follow one another
+
+    def turn(self, *, hook: bool) -> int:
+        if self._hook is None:  # G7: the length is read once
+            if self._length is None:
+                self._length = len(self._sequence)
+            return self._length
+        if hook:
+            self._hook()
+        return len(self._sequence)
+
+    def item(self, worker: int, epoch: int, index: int, /) -> T | None:
+        del worker, epoch
+        return self._sequence[index]
+
+    def close(self) -> None:
+        """Leave the sequence alone."""
+
+
+@final
+class _Pulling(Generic[T]):
+    """The compute of an iterator."""
+
+    def __init__(self, opener: Callable[[], Iterator[T | None]], turns: Lock, *, foreign: bool) -> None:
+        self._open: Final = opener
+        self._turns: Final = turns
+        self._foreign: Final = foreign
+        self._iterator: Iterator[T | None] = iter(())  # written in the one turn, before any item
+
+    def turn(self, *, hook: bool) -> None:
+        del hook
+        self._iterator = self._open()
+
+    def item(self, worker: int, epoch: int, index: int, /) -> T | None:
+        del worker, epoch, index
+        with self._turns:
+            try:
+                return next(self._iterator)
+            except StopIteration:
+                raise EndOfStream from None
+
+    def close(self) -> None:
+        close = None if self._foreign else getattr(self._iterator, "close", None)
+        if callable(close):
+            close()
+
+
+def _opener(generator: Iterable[T | None] | Callable[[], Iterable[T | None]]) -> Callable[[], Iterator[T | None]]:
+    """Return what gives the iterator to read, at each start."""
+    if isinstance(generator, Iterable):
+        iterable: Iterable[T | None] = generator  # pyright: ignore[reportUnknownVariableType]
+        return lambda: iter(iterable)
+    if callable(generator):
+        return lambda: iter(generator())
+    raise ArgumentTypeError(f"generator must be an iterator, an iterable or a callable that makes one, not {type(generator).__name__!r}")
+
+
+def _hooked() -> None:
+    pass
+
+
+def _hooked_with_docstring() -> None:
+    """Do nothing."""
+
+
+_NO_OPS: Final = frozenset({_hooked.__code__.co_code, _hooked_with_docstring.__code__.co_code})
+
+
+def _hook(sequence: object) -> Callable[[], object] | None:
+    """Return the sequence's `on_epoch_end`, None if it has none or one that does nothing, as `keras.utils.Sequence` and `PyDataset` do."""
+    hook = getattr(sequence, "on_epoch_end", None)
+    if not callable(hook):
+        return None
+    function = getattr(hook, "__func__", hook)
+    if isinstance(function, FunctionType) and function.__code__.co_code in _NO_OPS:
+        return None
+    return hook  # type: ignore[no-any-return]
+
+
+def _count(value: SupportsIndex, name: str) -> int:
+    number = _integer(value, name)
+    if number < 1:
+        raise ArgumentValueError(f"{name} must be at least 1, not {number}")
+    return number
+
+
+def _integer(value: SupportsIndex, name: str) -> int:
+    if isinstance(value, bool):
+        raise ArgumentTypeError(f"{name} must be an integer, not {value!r}")
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise ArgumentTypeError(f"{name} must be an integer, not {value!r}") from None
+
+
+def _seed(value: SupportsIndex | None, name: str) -> int:
+    return random.getrandbits(SEED_BITS) if value is None else _integer(value, name)
+
+
+def _seconds(value: float | None) -> float | None:
+    """Return the timeout as a float, None if it never runs out."""
+    if value is None:
+        return None
+    if isinstance(value, bool):
+        raise ArgumentTypeError(f"timeout must be seconds or None, not {value!r}")
+    try:
+        seconds = float(value)
+    except (TypeError, ValueError):
+        raise ArgumentTypeError(f"timeout must be seconds or None, not {value!r}") from None
+    if not seconds >= 0:
+        raise ArgumentValueError(f"timeout must be at least 0 seconds, not {value!r}")
+    return None if seconds == float("inf") else seconds
+
+
+def _loaded(state: Mapping[str, int | None]) -> tuple[int, Place]:
+    """Return the seed and the place that a state stands for."""
+    names = ("seed", "epoch", "position", "rank", "length")
+    try:
+        given = dict(state)
+    except (TypeError, ValueError):
+        raise ArgumentTypeError(f"a state must be a mapping as state_dict() returns it, not {state!r}") from None
+    if set(given) != set(names):
+        raise ArgumentValueError(f"a state has the keys {', '.join(names)}; this one has {', '.join(map(str, given)) or 'none'}")
+    numbers = {name: _integer(value, f"state[{name!r}]") for name in names if (value := given[name]) is not None}
+    length = numbers.get("length")
+    place = Place(numbers.get("epoch", -1), numbers.get("position", -1), numbers.get("rank", -1), length)
+    if min(place.epoch, place.position, place.rank) < 0 or place.rank < place.position or "seed" not in numbers:
+        raise ArgumentValueError(f"not a state that state_dict() returned: {given!r}")
+    if place.position and (length is None or place.position >= length):
+        raise ArgumentValueError(f"not a state that state_dict() returned: position {place.position} of an epoch of {length} items")
+    return numbers["seed"], place

@@ -1,0 +1,509 @@
+"""One run: the window under its lock, the threads that work on it, and the waits of whoever finds nothing to do.
+
+A worker repeats `claim -> compute -> put`, a consumer does `take`, and anyone may `stop`. Everything they share is in `Run`, guarded by
+the enqueuer's lock; what never changes is in `Terms`.
+
+Rules:
+  1. User code and every wait are outside the lock. What is dropped (`__del__` is user code) is dropped outside.
+  2. Who finds nothing to do enters a *wait set* with a parker of its own, leaves the lock, parks, and looks again. Workers wait in `_idle`
+     for something claimable, consumers in `_takers` for something takeable, those who stop in `_joiners` for the last worker to leave.
+  3. Who makes something takeable wakes all of `_takers`: a consumer may be interrupted or time out, so none is trusted with a wake-up.
+     Who leaves something claimable wakes one of `_idle`, which claims and then wakes the next: workers are never interrupted.
+  4. Where an interrupt can arrive (`take`, `stop`), wake first and commit last. The lock is held, so nobody sees the difference, except
+     that an interrupt in between leaves a spurious wake-up and never a lost one.
+  5. Finalizers, and whatever interrupted a critical section of its own thread, never take the lock: they ring the bell, a flag that is
+     only ever set. Workers answer it by leaving, consumers by ending. Who waits registers first and looks then.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Final, Generic, Literal, TypeAlias, TypeVar
+
+from ._context import Here, current
+from ._plan import Place, Plan, Span
+from ._types import Compute, EndOfStream, Lock, Parker, Process, Runtime, Thread
+from ._window import NOTHING, Nothing, RunState, Turn, Window
+from .errors import ArgumentValueError, ForkedError, StartError, WaitTimeoutError
+
+__all__ = ["Run", "Statistics", "Terms"]
+
+T = TypeVar("T")
+_Claim: TypeAlias = tuple[int, Span] | Turn | Literal[Nothing.NOTHING] | None
+"""A rank and its span, a turn, nothing at the moment, or nothing ever again."""
+
+GRACE: Final = 0.4
+"""Seconds that `stop(timeout)` may take longer for threads that are on their way out (G15 allows 0.5)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Statistics:
+    """What an enqueuer was doing at one moment.
+
+    Attributes:
+        state: Where the run is in its life.
+        epoch: Epoch of the next item to take.
+        position: Its position in that epoch.
+        rank: Its rank: how many items were taken or skipped since rank 0.
+        claimed: The next rank to be claimed; `claimed - rank` items are computed or waiting.
+        ready: Items that are waiting to be taken.
+        workers: Workers of the run.
+        max_queue_size: Bound of the run (G4).
+        blocked_workers: Workers that wait for room or for the turn of an epoch.
+        blocked_consumers: Consumers that wait for an item.
+        threads: Workers that have not left yet.
+        consumers_waited: Seconds that consumers have waited for items, together; waits under way are not in it.
+        workers_waited: Seconds that workers have waited for room or a turn, together; waits under way are not in it.
+        error: What ends the stream, as soon as it is known; kept until the next `start()`.
+    """
+
+    state: RunState
+    epoch: int
+    position: int
+    rank: int
+    claimed: int
+    ready: int
+    workers: int
+    max_queue_size: int
+    blocked_workers: int
+    blocked_consumers: int
+    threads: int
+    consumers_waited: float
+    workers_waited: float
+    error: BaseException | None
+
+
+@dataclass(frozen=True, slots=True)
+class Terms(Generic[T]):
+    """What stays the same from a run's start to its end."""
+
+    runtime: Runtime
+    lock: Lock
+    plan: Plan
+    compute: Compute[T]
+    workers: int
+    max_queue_size: int
+    process: Process
+
+
+class Run(Generic[T]):
+    """See the module. Workers and streams get it as an argument and never look for another (G16)."""
+
+    def __init__(self, terms: Terms[T], owner: object) -> None:
+        self._terms: Final = terms
+        self._lock: Final = terms.lock
+        self._parkers: Final = tuple(terms.runtime.parker() for _ in range(terms.workers))
+        self._watch: Final = weakref.ref(owner, _ringer(self))  # G20: nobody can reach the run any more, except its own threads
+        # all that follows is guarded by _lock, except that _rung may be set by anyone
+        self._window: Final[Window[T]] = self.make_window()
+        self._idle: Final[dict[Parker, None]] = {}
+        self._takers: Final[dict[Parker, None]] = {}
+        self._joiners: Final[dict[Parker, None]] = {}
+        self._threads: Final[list[Thread]] = []
+        self._present = 0  # threads that may still call user code
+        self._booted = False  # whether start() has nothing more to wait for
+        self._boot_error: Exception | None = None
+        self._consumers_waited = 0.0
+        self._workers_waited = 0.0
+        self._waking = False  # whether a worker was woken and has not come yet: it will wake the next
+        self._rung = False
+
+    def make_window(self) -> Window[T]:
+        """Return the state of a run that begins."""
+        return Window(self._terms.plan, self._terms.max_queue_size)
+
+    # waking, lock held
+
+    def _wake_takers(self) -> None:
+        for parker in self._takers:
+            parker.unpark()
+        self._takers.clear()
+
+    def _wake_worker(self) -> None:
+        if not self._waking:
+            parker = next(reversed(self._idle))  # the latest to fall idle: the others sleep on
+            parker.unpark()
+            self._waking = True
+            self._idle.pop(parker, None)
+
+    def _wake_joiners(self) -> None:
+        for parker in self._joiners:
+            parker.unpark()
+        self._joiners.clear()
+
+    def _wake_all(self) -> None:
+        for parker in self._idle:
+            parker.unpark()
+        self._idle.clear()
+        self._wake_takers()
+
+    # a worker's side
+
+    def _work(self, number: int) -> None:
+        """Body of a worker thread: claim, compute, put."""
+        terms = self._terms
+        here = Here(self, number, terms.workers, terms.plan.seed)
+        current.set(here)
+        compute = terms.compute.item
+        try:
+            with self._lock:
+                claim = self._claim(number)
+            while claim is not None:
+                here.epoch = here.index = None
+                if claim is NOTHING:
+                    claim = self._wait(number)
+                elif isinstance(claim, Turn):
+                    claim = self._turn(number, claim)
+                else:
+                    rank, span = claim
+                    try:
+                        here.epoch, here.index = span.work(rank)
+                        item = compute(number, here.epoch, here.index)
+                    except EndOfStream:
+                        claim = self._finish(number, rank, None)
+                    except BaseException as error:  # G10: whatever its type
+                        claim = self._finish(
+                            number, rank, _told(error, f"item at rank {rank} (epoch {here.epoch}, index {here.index}, worker {number})")
+                        )
+                    else:
+                        claim = self._put(number, rank, item)
+                        item = None  # handed on: the worker keeps nothing alive
+        except BaseException:  # not an item's: the run can't go on, and nobody must wait for it
+            self.ring()
+            raise
+        finally:
+            self._leave()
+
+    def _claim(self, number: int) -> _Claim:
+        """With the lock held: claim what there is; `NOTHING` and idle if there is none, `None` if the run is over."""
+        window = self._window
+        if self._rung or window.state is not RunState.RUNNING:
+            return None
+        claim = window.claim(number)
+        if self._idle and window.claimable(window.rank):
+            self._wake_worker()
+        if claim is None:
+            self._idle[self._parkers[number]] = None
+            return None if self._rung else NOTHING  # rule 5: register first, look then
+        if isinstance(claim, Turn):
+            return claim
+        assert window.span is not None  # a rank is claimable once a turn has opened it
+        return claim, window.span
+
+    def _wait(self, number: int) -> _Claim:
+        """Wait once for something to claim."""
+        parker = self._parkers[number]
+        since = self._terms.runtime.clock()
+        parker.park()
+        with self._lock:
+            self._idle.pop(parker, None)
+            self._waking = False
+            self._workers_waited += self._terms.runtime.clock() - since
+            return self._claim(number)
+
+    def _put(self, number: int, rank: int, item: T | None) -> _Claim:
+        """Hand an item over, and claim again in the same critical section."""
+        with self._lock:
+            window = self._window
+            window.put(rank, item)
+            if self._takers and window.takeable():
+                self._wake_takers()
+            return self._claim(number)
+
+    def _finish(self, number: int, rank: int, error: BaseException | None) -> _Claim:
+        """The stream ends before `rank`."""
+        with self._lock:
+            self._window.finish(rank, error)
+            self._wake_takers()  # the end may be the next rank
+            return self._claim(number)
+
+    def _turn(self, number: int, turn: Turn) -> _Claim:
+        """Between two epochs: the hook, the length, the order of the next. The others wait if the plan has a barrier."""
+        terms = self._terms
+        outcome: Span | BaseException
+        try:
+            length = terms.compute.turn(hook=turn.epoch != terms.plan.start.epoch)  # G7: between two epochs, not before the first
+            outcome = terms.plan.span(turn.epoch, turn.rank, length)
+            if outcome.end <= turn.rank:
+                raise ArgumentValueError(f"the plan opens no rank: its span ends at {outcome.end}, and {turn.rank} is next")
+        except BaseException as error:  # G11
+            outcome = _told(error, f"turn of epoch {turn.epoch} (before rank {turn.rank})")
+        with self._lock:
+            self._window.turned(outcome)
+            self._wake_takers()  # the end may be the next rank
+            return self._claim(number)
+
+    def _arrive(self) -> bool:
+        """A thread that may call user code begins; false if it must not."""
+        with self._lock:
+            if self._window.state is RunState.RUNNING:
+                self._present += 1
+                return True
+            return False
+
+    def _leave(self) -> None:
+        """A thread that might have called user code ends; the last one closes the compute."""
+        with self._lock:
+            if self._present > 1:
+                self._present -= 1
+                return
+        try:
+            self._terms.compute.close()
+        finally:
+            with self._lock:
+                never_taken = self._window.stop()
+                self._present = 0
+                self._wake_joiners()
+            del never_taken
+
+    # a consumer's side
+
+    def take(self, timeout: float | None) -> T:
+        """Return the next item; block until there is one.
+
+        Raises:
+            StopIteration: The run is over.
+            WaitTimeoutError: `timeout` seconds have passed (G26).
+            BaseException: What ends the stream, to one of its consumers (G10, G11).
+        """
+        self.check_process()
+        with self._lock:
+            item = self._try_take()
+            if item is not NOTHING:
+                return item
+            parker = self._terms.runtime.parker()
+            self._takers[parker] = None
+        return self._await(parker, timeout)
+
+    def _try_take(self) -> T | Literal[Nothing.NOTHING]:
+        """With the lock held: the next item that is not `None`, `NOTHING` if it is not there yet."""
+        window = self._window
+        while not self._rung:  # G16: nothing is delivered after the end; a stopped window has nothing either
+            if self._idle and window.claimable(window.rank + window.takeable()):
+                self._wake_worker()
+            item = window.take()
+            if item is NOTHING:
+                break
+            if item is not None:  # G3
+                return item
+        if window.state is RunState.RUNNING and window.drained():
+            self._wake_all()
+            error = window.conclude()
+            if error is not None:
+                try:
+                    raise error
+                finally:
+                    del error  # or the error would hold this frame, and this frame the error
+        if self._rung or window.state is not RunState.RUNNING:
+            raise StopIteration
+        return NOTHING
+
+    def _await(self, parker: Parker, timeout: float | None) -> T:
+        """Wait, as one of `_takers`, until there is an item."""
+        clock = self._terms.runtime.clock
+        since = now = clock()
+        try:
+            while not self._rung:
+                parker.park(None if timeout is None else since + timeout - now)
+                now = clock()
+                with self._lock:
+                    self._takers[parker] = None
+                    item = self._try_take()
+                    if item is not NOTHING:
+                        self._no_longer(parker, since)
+                        return item
+                    if timeout is not None and now - since >= timeout:
+                        raise WaitTimeoutError(f"no item within {timeout:g} s: {self._awaited()}")
+            raise StopIteration
+        except BaseException:
+            with self._lock:
+                self._no_longer(parker, since)
+            raise
+
+    def _no_longer(self, parker: Parker, since: float) -> None:
+        """With the lock held: a consumer waits no more."""
+        self._takers.pop(parker, None)
+        self._consumers_waited += self._terms.runtime.clock() - since
+
+    def _awaited(self) -> str:
+        """With the lock held: what the next item is, and what keeps it from coming."""
+        window = self._window
+        what = f"rank {window.rank}"
+        if window.span is not None and window.rank < window.span.end and window.span.length is not None:
+            epoch, index = window.span.work(window.rank)
+            what += f" (index {index} of epoch {epoch})"
+        if window.rank in window.under_way:
+            return f"{what} is being computed by worker {window.under_way[window.rank]}"
+        if window.turning and window.rank == window.end:
+            return f"{what} waits for the turn of epoch {window.epoch} (its hook, length and order)"
+        return f"{what} was not yet claimed by any of {self._terms.workers} workers"
+
+    # anyone's side
+
+    def start(self) -> None:
+        """Start the workers; block until all are started. On any error nothing is left running (G18)."""
+        terms = self._terms
+        parker = terms.runtime.parker()
+        try:
+            try:
+                terms.runtime.boot(self._boot)
+                while not self._has_booted(parker):
+                    parker.park()
+            except Exception as error:
+                raise StartError(f"could not start {terms.workers} worker threads: {error}") from error
+        except BaseException:
+            self.stop(None)
+            raise
+
+    def _has_booted(self, parker: Parker) -> bool:
+        """Whether `_boot` is done; wakes the parker when it is. Raises what went wrong there."""
+        with self._lock:
+            self._joiners[parker] = None
+            if self._boot_error is not None:
+                raise self._boot_error
+            return self._booted
+
+    def _boot(self) -> None:
+        """Body of a bare thread that starts the workers: `Thread.start()` does not survive an interrupt, and here none can arrive."""
+        error: Exception | None = None
+        if self._arrive():
+            number = 0
+            try:
+                while number < self._terms.workers and self._arrive():
+                    self._start_worker(number)
+                    number += 1
+            except Exception as refused:
+                error = refused
+                self._leave()  # in place of the worker that did not start
+            self._leave()
+        with self._lock:
+            self._booted, self._boot_error = True, error
+            self._wake_joiners()
+
+    def _start_worker(self, number: int) -> None:
+        thread = self._terms.runtime.thread(partial(self._work, number), f"enqueuer-worker-{number}")
+        thread.start()
+        with self._lock:
+            self._threads.append(thread)
+
+    def stop(self, timeout: float | None) -> bool:
+        """End the run; wait until its threads have exited. See `SequenceEnqueuer.stop`."""
+        if self._lock.owned():  # called by what interrupted a critical section of this very thread
+            self.ring()
+            return False
+        with self._lock:
+            never_taken = self._end()
+        del never_taken  # outside the lock
+        here = current.get()
+        if here is not None and here.run is self:  # G14: waiting for oneself would never end
+            return False
+        return self._join(timeout)
+
+    def _end(self) -> object:
+        """With the lock held: stop the window, wake everyone. The caller drops what is returned outside the lock."""
+        self._wake_all()
+        return self._window.stop()
+
+    def ring(self) -> None:
+        """Ask for the end without the lock, from anywhere: someone who holds it, or comes to, will answer."""
+        self._rung = True
+        for parker in (*self._parkers, *self._takers):
+            parker.unpark()
+
+    def _join(self, timeout: float | None) -> bool:
+        """Wait for the threads to leave and to exit; at the deadline give up those that are stuck in user code (N5)."""
+        runtime = self._terms.runtime
+        parker = runtime.parker()
+        start = runtime.clock()
+        try:
+            while True:
+                with self._lock:
+                    self._joiners[parker] = None
+                    if not self._present:
+                        break
+                    stuck = bool(self._window.under_way) or self._window.turning
+                left = None if timeout is None else start + timeout - runtime.clock()
+                if left is not None and left <= 0 and (stuck or left <= -GRACE):
+                    return False
+                parker.park(None if left is None else left if left > 0 else left + GRACE)
+        finally:
+            with self._lock:
+                self._joiners.pop(parker, None)
+        with self._lock:
+            threads = tuple(self._threads)
+        for thread in threads:
+            thread.join(None if timeout is None else max(0.0, start + timeout + GRACE - runtime.clock()))
+        return not any(thread.is_alive() for thread in threads)
+
+    def running(self) -> bool:
+        """Whether the run is not over (G19)."""
+        self.check_process()
+        with self._lock:
+            return self._window.state is RunState.RUNNING and not self._rung
+
+    def place(self) -> Place:
+        """Where the stream stands: at the lowest rank not yet taken (G27)."""
+        self.check_process()
+        with self._lock:
+            window = self._window
+            if window.span is None:
+                return self._terms.plan.start
+            epoch, position = window.span.locate(window.rank)
+            fresh = window.barrier and window.rank == window.span.end  # the next epoch may be of another length
+            return Place(epoch, position, window.rank, None if fresh else window.span.length)
+
+    def statistics(self) -> Statistics:
+        """Return what the run is doing at this moment."""
+        self.check_process()
+        with self._lock:
+            place = self.place()
+            window = self._window
+            return Statistics(
+                state=window.state,
+                epoch=place.epoch,
+                position=place.position,
+                rank=window.rank,
+                claimed=window.claimed,
+                ready=len(window.ready),
+                workers=self._terms.workers,
+                max_queue_size=self._terms.max_queue_size,
+                blocked_workers=len(self._idle),
+                blocked_consumers=len(self._takers),
+                threads=self._present,
+                consumers_waited=self._consumers_waited,
+                workers_waited=self._workers_waited,
+                error=window.error,
+            )
+
+    def check_process(self) -> None:
+        """Raise in a process forked since the start, where the lock may be held for ever by a thread that is not there (G28)."""
+        if self._terms.process.forked:
+            raise ForkedError("this run belongs to the process that started it, and this process is a fork of it: make a new enqueuer here")
+
+
+def _ringer(run: Run[T]) -> Callable[[object], None]:
+    """What to call when the enqueuer is gone. It does not keep the run alive: the threads do, as long as there are any."""
+    reference = weakref.ref(run)
+
+    def ring(_: object) -> None:
+        found = reference()
+        if found is not None:
+            found.ring()
+
+    return ring
+
+
+def _told(error: BaseException, where: str) -> BaseException:
+    """The error as it is to be delivered: itself, with a note that says where it comes from."""
+    if isinstance(error, StopIteration):  # it would silently end the consumer's loop; generators make the same of it
+        told = RuntimeError(f"{where} raised StopIteration")
+        told.__cause__ = error
+        return told
+    try:
+        BaseException.add_note(error, f"enqueuer: raised by {where}")
+    except Exception:  # noqa: S110 - it has an attribute __notes__ of its own, and is delivered without ours
+        pass
+    return error
