@@ -34,7 +34,7 @@ def permutation(seed: int, epoch: int, length: int) -> list[int]:
 
     Guarantees: G8.
     """
-    order = list(range(length))
+    order = list(range(length))  # G8
     draw = random.Random(_derive("order", seed, epoch, length)).random  # noqa: S311 - not for secrets
     for last in range(length - 1, 0, -1):
         chosen = int(draw() * (last + 1))
@@ -47,7 +47,7 @@ def item_seed(seed: int, epoch: int, index: int) -> int:
 
     Guarantees: G9.
     """
-    return _derive("item", seed, epoch, index)
+    return _derive("item", seed, epoch, index)  # G9
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +125,7 @@ class Plan:
         if epoch == self.start.epoch:
             first -= self._resumed(length)
         if not self.shuffle and not self.barrier and self.epochs is None:
-            return Span(epoch, first, length)  # nothing changes from epoch to epoch: no turn is ever needed again
+            return Span(epoch, first, length)  # G5: nothing changes from epoch to epoch, no turn is ever needed again
         order = permutation(self.seed, epoch, length) if self.shuffle else None
         return Span(epoch, first, length, first + length, order, last)
 

@@ -170,7 +170,7 @@ class Run(Generic[T]):
                         )
                     else:
                         claim = self._put(number, rank, item)
-                        item = None  # handed on: the worker keeps nothing alive
+                        item = None  # G6: handed on as it is; the worker keeps nothing alive
         except BaseException:  # not an item's: the run can't go on, and nobody must wait for it
             self.ring()
             raise
@@ -284,7 +284,7 @@ class Run(Generic[T]):
         while not self._rung:  # G16: nothing is delivered after the end; a stopped window has nothing either
             if self._idle and window.claimable(window.rank + window.takeable()):
                 self._wake_worker()
-            item = window.take()
+            item = window.take()  # G24: under the lock, so by one consumer only
             if item is NOTHING:
                 break
             if item is not None:  # G3
@@ -315,11 +315,11 @@ class Run(Generic[T]):
                     if item is not NOTHING:
                         self._no_longer(parker, since)
                         return item
-                    if timeout is not None and now - since >= timeout:
+                    if timeout is not None and now - since >= timeout:  # G26
                         raise WaitTimeoutError(f"no item within {timeout:g} s: {self._awaited()}")
             raise StopIteration
         except BaseException:
-            with self._lock:
+            with self._lock:  # G22: nothing is lost; who waits again waits for the same rank
                 self._no_longer(parker, since)
             raise
 
@@ -404,7 +404,7 @@ class Run(Generic[T]):
 
     def _end(self) -> object:
         """With the lock held: stop the window, wake everyone. The caller drops what is returned outside the lock."""
-        self._wake_all()
+        self._wake_all()  # G21: nobody waits for what will not come
         return self._window.stop()
 
     def ring(self) -> None:
@@ -426,7 +426,7 @@ class Run(Generic[T]):
                         break
                     stuck = bool(self._window.under_way) or self._window.turning
                 left = None if timeout is None else start + timeout - runtime.clock()
-                if left is not None and left <= 0 and (stuck or left <= -GRACE):
+                if left is not None and left <= 0 and (stuck or left <= -GRACE):  # G15
                     return False
                 parker.park(None if left is None else left if left > 0 else left + GRACE)
         finally:
@@ -442,14 +442,14 @@ class Run(Generic[T]):
         """Whether the run is not over (G19)."""
         self.check_process()
         with self._lock:
-            return self._window.state is RunState.RUNNING and not self._rung
+            return self._window.state is RunState.RUNNING and not self._rung  # G19
 
     def place(self) -> Place:
         """Where the stream stands: at the lowest rank not yet taken (G27)."""
         self.check_process()
         with self._lock:
             window = self._window
-            if window.span is None:
+            if window.span is None:  # G27: the first turn is still to come
                 return self._terms.plan.start
             epoch, position = window.span.locate(window.rank)
             fresh = window.barrier and window.rank == window.span.end  # the next epoch may be of another length
@@ -480,7 +480,7 @@ class Run(Generic[T]):
 
     def check_process(self) -> None:
         """Raise in a process forked since the start, where the lock may be held for ever by a thread that is not there (G28)."""
-        if self._terms.process.forked:
+        if self._terms.process.forked:  # G28
             raise ForkedError("this run belongs to the process that started it, and this process is a fork of it: make a new enqueuer here")
 
 

@@ -130,8 +130,8 @@ class Window(Generic[T]):
         return self.rank in self.ready
 
     def take(self) -> T | Literal[Nothing.NOTHING] | None:
-        """Take the next item out of the window, `NOTHING` if it is not there. G2: the next rank, whatever was computed first."""
-        rank = self.rank
+        """Take the next item out of the window, `NOTHING` if it is not there."""
+        rank = self.rank  # G2: the next, whatever was computed first
         if rank not in self.ready:
             return NOTHING
         item = self.ready[rank]

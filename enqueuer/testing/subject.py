@@ -7,7 +7,8 @@ code with the package: gates and limits here are plain `threading`.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Final, Protocol, TypeVar
 
@@ -33,6 +34,9 @@ T_co = TypeVar("T_co", covariant=True)
 
 LIMIT: Final = 10.0
 """Seconds after which something that should come at once is called a hang."""
+
+MOMENT: Final = 0.2
+"""Seconds that a check watches for what must not happen. Too short a moment could miss a fault, never invent one."""
 
 
 class BrokenPromise(AssertionError):  # noqa: N818 - it is what it says
@@ -88,6 +92,7 @@ class Factory:
     ordered: MakeOrdered
     generator: MakeGenerator
     item_seed: Callable[[], int]
+    limit: float = LIMIT
 
 
 REFERENCE: Final = Factory(name="enqueuer, threads", ordered=OrderedEnqueuer, generator=GeneratorEnqueuer, item_seed=item_seed)
@@ -147,3 +152,81 @@ def within(guarantee: str, what: str, call: Callable[[], T], limit: float = LIMI
     if errors:
         raise errors[0]
     return results[0]
+
+
+class Numbers:
+    """A sequence for checks: item `index` is what `item(index)` returns; who computes what is counted under a lock of its own."""
+
+    def __init__(self, length: int, item: Callable[[int], T] | None = None) -> None:
+        self.length = length
+        self._item: Final[Callable[[int], object]] = item or (lambda index: index)
+        self._lock: Final = threading.Lock()
+        self.computed: Final[list[int]] = []
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, index: int) -> object:
+        with self._lock:
+            self.computed.append(index)
+        return self._item(index)
+
+
+class Hooked(Numbers):
+    """The same with a hook."""
+
+    def __init__(self, length: int, hook: Callable[[], object], item: Callable[[int], T] | None = None) -> None:
+        super().__init__(length, item)
+        self._hook: Final = hook
+
+    def on_epoch_end(self) -> None:
+        self._hook()
+
+
+def take(factory: Factory, stream: Iterator[T], count: int, guarantee: str) -> list[T]:
+    """Return the next `count` items; that they come, and within the limit, is promised by `guarantee`."""
+    items: list[T] = []
+
+    def body() -> None:
+        try:
+            while len(items) < count:
+                items.append(next(stream))
+        except StopIteration:
+            raise BrokenPromise(guarantee, f"the stream ended after {len(items)} of {count} items") from None
+        except BaseException as error:
+            raise BrokenPromise(guarantee, f"next() raised {error!r} after {len(items)} of {count} items") from error
+
+    within(guarantee, f"next(), called {count} times,", body, factory.limit)
+    return items
+
+
+def ends(factory: Factory, stream: Iterator[T], guarantee: str) -> bool:
+    """Return whether the stream has ended; a hang breaks `guarantee`."""
+    end = object()
+    return within(guarantee, "next() on a stream that should have ended", lambda: next(stream, end), factory.limit) is end
+
+
+def raised(factory: Factory, call: Callable[[], object], guarantee: str, what: str) -> BaseException | None:
+    """Return what `call()` raises, None if nothing; a hang breaks `guarantee`."""
+
+    def body() -> BaseException | None:
+        try:
+            call()
+        except BaseException as error:
+            return error
+        return None
+
+    return within(guarantee, what, body, factory.limit)
+
+
+@contextmanager
+def stopping(factory: Factory, *subjects: GeneratorLike[T], gate: Gate | None = None) -> Generator[None]:
+    """Whatever happens: open the gate, stop the subjects, and leave no thread behind."""
+    try:
+        yield
+    finally:
+        if gate is not None:
+            gate.open()
+        for subject in subjects:
+            with suppress(Exception):
+                within("G14", "stop()", subject.stop, factory.limit)

@@ -1,0 +1,210 @@
+"""Checks of those who wait: G21 to G26."""
+
+from __future__ import annotations
+
+import math
+import os
+import random
+import signal
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from functools import partial
+from itertools import islice
+from typing import Final, cast
+
+from ..subject import MOMENT, Factory, Gate, Numbers, promise, raised, stopping, take, within
+
+__all__ = ["CHECKS"]
+
+
+def _count(stream: Iterator[object], counts: list[int], number: int) -> None:
+    with suppress(StopIteration):  # the count tells
+        for _ in range(300):
+            next(stream)
+            counts[number] += 1
+
+
+def check_every_next_returns(factory: Factory) -> None:
+    """G21: for many shapes of window, with consumers that race each other."""
+    for workers, size, consumers in ((1, 1, 1), (2, 1, 2), (3, 2, 3), (8, 2, 1), (2, 10, 2)):
+        subject = factory.ordered(Numbers(7))
+        with stopping(factory, subject):
+            subject.start(workers, size)
+            counts = [0] * consumers
+            threads = [
+                threading.Thread(target=_count, args=(subject.get(), counts, number), name="within", daemon=True) for number in range(consumers)
+            ]
+            for thread in threads:
+                thread.start()
+            deadline = time.monotonic() + factory.limit
+            for thread in threads:
+                thread.join(max(0.0, deadline - time.monotonic()))
+            shape = f"{workers} workers, a queue of {size} and {consumers} consumers"
+            promise(counts == [300] * consumers, "G21", f"with {shape} the consumers got stuck after {counts} items of 300 each")
+
+
+def check_an_interrupt_loses_nothing(factory: Factory) -> None:
+    """G22: `KeyboardInterrupt` reaches a blocked consumer at once; the stream goes on with the same rank. Main thread only."""
+    if threading.current_thread() is not threading.main_thread():
+        raise RuntimeError("G22 can be checked in the main thread only: interrupts arrive nowhere else")
+    gate = Gate()
+
+    def item(index: int) -> int:
+        if index == 1:
+            gate.enter()
+        return index
+
+    subject = factory.ordered(Numbers(3, item))
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    with stopping(factory, subject, gate=gate):
+        try:
+            subject.start(2, 2)
+            stream = subject.get()
+            items = [next(stream)]
+            asking, done = threading.Event(), threading.Event()
+
+            def interrupt() -> None:
+                gate.wait_arrived(1, factory.limit)
+                asking.wait(factory.limit)
+                gate.wait_arrived(2, MOMENT)  # nobody comes: time for the consumer to block; were it not, the check would only be weaker
+                os.kill(os.getpid(), signal.SIGINT)
+                done.wait(factory.limit)
+                gate.open()  # a subject that sleeps through it gets its item, and fails below
+
+            killer = threading.Thread(target=interrupt, name="within", daemon=True)
+            arrived = False
+            try:
+                killer.start()
+                asking.set()
+                items.append(next(stream))
+            except KeyboardInterrupt:
+                arrived = True
+            done.set()
+            killer.join(factory.limit)
+        finally:
+            signal.signal(signal.SIGINT, before)
+        promise(arrived, "G22", "KeyboardInterrupt did not reach a consumer that was blocked in next()")
+        promise(subject.is_running(), "G22", "KeyboardInterrupt in next() ended the run")
+        items += take(factory, stream, 4, "G22")
+        promise(items == [0, 1, 2, 0, 1], "G22", f"with a KeyboardInterrupt between 0 and 1, the items came as {items}")
+
+
+def check_wrong_arguments_are_refused(factory: Factory) -> None:
+    """G23: at the call that got them; nothing was started or changed."""
+    subject = factory.ordered(Numbers(4))
+    with stopping(factory, subject):
+        for arguments in ((0, 10), (-1, 10), (1, 0), (1, -3)):
+            got = raised(factory, partial(subject.start, *arguments), "G23", f"start{arguments}")
+            promise(isinstance(got, ValueError), "G23", f"start{arguments} gave {got!r} instead of a ValueError")
+            promise(not subject.is_running(), "G23", f"start{arguments} started something")
+        for odd in ("2", 1.5, None, True):
+            got = raised(factory, partial(cast("Callable[[object], None]", subject.start), odd), "G23", f"start({odd!r})")
+            promise(isinstance(got, TypeError), "G23", f"start({odd!r}) gave {got!r} instead of a TypeError")
+        subject.start(1, 1)
+        for seconds, kind in ((-1.0, ValueError), (math.nan, ValueError), ("1", TypeError), (True, TypeError)):
+            wrong = cast("float", seconds)
+            for name, call in (("stop", partial(subject.stop, wrong)), ("get", partial(subject.get, timeout=wrong))):
+                got = raised(factory, call, "G23", f"{name}({seconds!r})")
+                promise(isinstance(got, kind), "G23", f"{name}({seconds!r}) gave {got!r} instead of a {kind.__name__}")
+        promise(take(factory, subject.get(), 5, "G23") == [0, 1, 2, 3, 0], "G23", "refused calls disturbed the run")
+    for make in (factory.ordered, factory.generator):
+        got = raised(factory, partial(cast("Callable[[object], object]", make), 3), "G23", "a constructor")
+        promise(isinstance(got, TypeError), "G23", f"an enqueuer of the number 3 gave {got!r} instead of a TypeError")
+
+
+def check_consumers_share_the_items(factory: Factory) -> None:
+    """G24: each item goes to exactly one, and ranks rise in each."""
+    subject = factory.ordered(Numbers(10_000))
+    with stopping(factory, subject):
+        subject.start(3, 5)
+        got: list[list[object]] = [[] for _ in range(3)]
+        begin = threading.Barrier(3)
+
+        def consume(items: list[object]) -> None:
+            stream = subject.get()
+            begin.wait(factory.limit)
+            items.extend(islice(stream, 200))
+
+        threads = [threading.Thread(target=consume, args=(items,), name="within", daemon=True) for items in got]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(factory.limit)
+        together = [int(str(item)) for items in got for item in items]
+        promise(sorted(together) == list(range(600)), "G24", "the items of three consumers together are not each of 600 items once")
+        for items in got:
+            promise([int(str(item)) for item in items] == sorted(int(str(item)) for item in items), "G24", "ranks fell within a stream")
+
+
+def check_enqueuers_do_not_influence_each_other_or_the_host(factory: Factory) -> None:
+    """G25: side by side, one inside an item of the other, and whatever is global stays as it was."""
+
+    def state() -> tuple[object, ...]:
+        return random.getstate(), signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM), tuple(warnings.filters)
+
+    before = state()
+    first, second = factory.ordered(Numbers(3), seed=1), factory.ordered(Numbers(5), shuffle=True, seed=2)
+    with stopping(factory, first, second):
+        first.start(2, 4)
+        second.start(3, 2)
+        one, two = first.get(), second.get()
+        items = [(take(factory, one, 1, "G25")[0], take(factory, two, 1, "G25")[0]) for _ in range(10)]
+        promise([left for left, _ in items] == [rank % 3 for rank in range(10)], "G25", f"beside another enqueuer, one delivered {items}")
+        second.stop()
+        promise(first.is_running() and take(factory, one, 2, "G25") == [1, 2], "G25", "stopping one enqueuer disturbed another")
+
+    def nested(index: int) -> list[object]:
+        inner = factory.ordered(Numbers(4), seed=3)
+        try:
+            inner.start(2, 2)
+            stream = inner.get()
+            return [index, *(next(stream) for _ in range(5))]
+        finally:
+            inner.stop()
+
+    outer = factory.ordered(Numbers(3, nested), seed=4)
+    with stopping(factory, outer):
+        outer.start(2, 2)
+        found = take(factory, outer.get(), 3, "G25")
+        promise(found == [[index, 0, 1, 2, 3, 0] for index in range(3)], "G25", f"items with an enqueuer of their own came as {found}")
+    promise(state() == before, "G25", "running enqueuers changed the global random state, signal handlers or warning filters")
+
+
+def check_a_timeout_names_what_it_waited_for_and_loses_nothing(factory: Factory) -> None:
+    """G26: the next `next()` waits for the same item."""
+    gate = Gate()
+
+    def item(index: int) -> int:
+        if index == 2:
+            gate.enter()
+        return index
+
+    subject = factory.ordered(Numbers(7, item))
+    with stopping(factory, subject, gate=gate):
+        subject.start(1, 4)
+        stream = subject.get(timeout=0.05)
+        items = [within("G26", "next()", partial(next, subject.get()), factory.limit) for _ in range(2)]
+        gate.wait_arrived(1, factory.limit)
+        for _ in range(3):
+            got = raised(factory, partial(next, stream), "G26", "next() with a timeout")
+            promise(isinstance(got, TimeoutError), "G26", f"a next() that took longer than its timeout gave {got!r}")
+            promise(
+                "rank 2" in str(got) and "index 2" in str(got) and "worker 0" in str(got), "G26", f"a timeout does not say what it waited for: {got}"
+            )
+            promise(subject.is_running(), "G26", "a timeout ended the run")
+        gate.open()
+        items += take(factory, stream, 1, "G26")
+        promise(items == [0, 1, 2], "G26", f"with timeouts before rank 2 the items came as {items}")
+
+
+CHECKS: Final = (
+    ("G21", check_every_next_returns),
+    ("G22", check_an_interrupt_loses_nothing),
+    ("G23", check_wrong_arguments_are_refused),
+    ("G24", check_consumers_share_the_items),
+    ("G25", check_enqueuers_do_not_influence_each_other_or_the_host),
+    ("G26", check_a_timeout_names_what_it_waited_for_and_loses_nothing),
+)
