@@ -1,0 +1,125 @@
+"""What every test gets: a check that it left no thread and no file descriptor behind.
+
+pytest switches faulthandler on by itself; markers and limits are in `pyproject.toml`.
+"""
+
+from __future__ import annotations
+
+import _thread
+import gc
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Final
+
+import numpy  # noqa: F401 - its own threads are to be there before the first count
+import pytest
+
+from enqueuer import _runtime
+
+PATIENCE: Final = 10.0
+"""Seconds within which a thread that has nothing left to do must be gone."""
+
+TASKS: Final = Path("/proc/self/task")
+DESCRIPTORS: Final = Path("/proc/self/fd")
+
+
+def _tasks() -> int:
+    """Return the number of threads, those unknown to `threading` included; 0 where the system does not say."""
+    return len(list(TASKS.iterdir())) if TASKS.is_dir() else 0
+
+
+def _descriptors() -> dict[str, str]:
+    """Return the open descriptors and what they are of; nothing where the system does not say."""
+    found: dict[str, str] = {}
+    for link in DESCRIPTORS.iterdir() if DESCRIPTORS.is_dir() else ():
+        try:
+            found[link.name] = str(link.readlink())
+        except OSError:
+            continue  # the one that listed the directory
+    return found
+
+
+def _leaks(threads: set[threading.Thread], tasks: int, descriptors: dict[str, str]) -> list[str]:
+    """Return what there is now and was not before."""
+    leaks = [f"thread {thread.name!r}" for thread in threading.enumerate() if thread not in threads]
+    if (now := _tasks()) > tasks:
+        leaks.append(f"{now - tasks} threads of the system")
+    leaks.extend(f"descriptor {name} of {of}" for name, of in _descriptors().items() if name not in descriptors)
+    return leaks
+
+
+@pytest.fixture(autouse=True)
+def no_leaks() -> Iterator[None]:
+    """Fail the test that left a thread or a descriptor behind. Threads on their way out get time to exit; that is all that is waited for."""
+    before = set(threading.enumerate()), _tasks(), _descriptors()
+    yield
+    if not _leaks(*before):
+        return
+    gc.collect()  # what was dropped in a reference cycle
+    deadline = time.monotonic() + PATIENCE
+    while leaks := _leaks(*before):
+        if time.monotonic() > deadline:
+            pytest.fail("left behind: " + ", ".join(leaks))
+        time.sleep(0.005)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def bare_threads_are_measured() -> Iterator[None]:
+    """Under coverage, trace the bare thread that starts the workers too: `threading.settrace` reaches only what `threading` starts."""
+    trace = threading.gettrace()
+    if trace is None:
+        yield
+        return
+
+    def start(main: object, arguments: tuple[object, ...]) -> int:
+        def traced() -> None:
+            sys.settrace(trace)
+            main(*arguments)
+
+        return _thread.start_new_thread(traced, ())
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_runtime, "_thread", SimpleNamespace(start_new_thread=start, allocate_lock=_thread.allocate_lock))
+        yield
+
+
+class _Armed:
+    """Lets interrupts through between its entry and its exit, one for each time."""
+
+    def __init__(self) -> None:
+        self.open = False
+
+    def __enter__(self) -> None:
+        self.open = True
+
+    def __exit__(self, *_: object) -> None:
+        self.open = False
+
+    def strike(self, *_: object) -> None:
+        if self.open:
+            self.open = False
+            raise KeyboardInterrupt
+
+
+@pytest.fixture
+def interrupts() -> Callable[[float], AbstractContextManager[_Armed]]:
+    """Return a context that raises `KeyboardInterrupt` in the main thread every so many seconds, wherever it is, inside `with armed`."""
+
+    @contextmanager
+    def striking(every: float) -> Iterator[_Armed]:
+        armed = _Armed()
+        before = signal.signal(signal.SIGALRM, armed.strike)
+        signal.setitimer(signal.ITIMER_REAL, every, every)
+        try:
+            yield armed
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, before)
+
+    return striking

@@ -1,0 +1,88 @@
+"""The contract is kept, and every line of it is tied to the code, to a check that can fail, and to a page."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+from enqueuer.guarantees import CONTRACT, Clause
+from enqueuer.testing.checks import CHECKS, Check
+from enqueuer.testing.page import page
+from enqueuer.testing.subject import REFERENCE, BrokenPromise
+from enqueuer.testing.twins import TWINS, Twin
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "enqueuer"
+TESTS = ROOT / "tests"
+
+by_id = pytest.mark.parametrize("clause", CONTRACT, ids=lambda clause: clause.id)
+
+
+@pytest.mark.concurrency
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.name)
+def test_the_reference_keeps_the_promise(check: Check) -> None:
+    check.run(REFERENCE)
+
+
+def refuses(check: Check, twin: Twin) -> bool:
+    try:
+        check.run(twin.factory)
+    except BrokenPromise as broken:
+        return broken.guarantee == twin.breaks
+    finally:
+        twin.clean()
+    return False
+
+
+@pytest.mark.parametrize("twin", TWINS, ids=lambda twin: f"{twin.breaks}-{twin.name}")
+def test_a_twin_is_refused_by_a_check_of_the_promise_it_breaks(twin: Twin) -> None:
+    assert any(refuses(check, twin) for check in CHECKS if check.guarantee == twin.breaks)
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.name)
+def test_a_check_refuses_at_least_one_twin(check: Check) -> None:
+    assert any(refuses(check, twin) for twin in TWINS if twin.breaks == check.guarantee)
+
+
+@by_id
+def test_a_promise_is_marked_in_the_code_where_it_is_kept(clause: Clause) -> None:
+    if clause.promised and not clause.owed:
+        mark = re.compile(rf"# {clause.id}\b")
+        assert any(mark.search(path.read_text()) for path in PACKAGE.glob("_*.py")), f"no line of the package says # {clause.id}"
+
+
+@by_id
+def test_a_promise_has_a_check_and_a_twin_unless_it_is_owed(clause: Clause) -> None:
+    if clause.promised:
+        assert bool(clause.owed) != any(check.guarantee == clause.id for check in CHECKS)
+        assert bool(clause.owed) != any(twin.breaks == clause.id for twin in TWINS)
+
+
+@by_id
+def test_an_assumption_or_a_non_promise_has_a_text_and_a_test_unless_it_is_owed(clause: Clause) -> None:
+    assert clause.text.endswith(".")
+    if not clause.promised:
+        names = [
+            node.name
+            for path in TESTS.glob("test_*.py")
+            for node in ast.walk(ast.parse(path.read_text()))
+            if isinstance(node, ast.FunctionDef) and node.name.startswith(f"test_{clause.id}_")
+        ]
+        assert bool(names) != bool(clause.owed)
+
+
+def test_ids_are_unique_and_complete() -> None:
+    ids = [clause.id for clause in CONTRACT]
+    assert ids == [f"{kind}{number}" for kind, count in (("G", 28), ("A", 6), ("N", 6)) for number in range(1, count + 1)]
+
+
+def test_every_id_that_is_named_anywhere_exists() -> None:
+    ids = {clause.id for clause in CONTRACT}
+    for path in (*PACKAGE.rglob("*.py"), *TESTS.rglob("*.py"), *ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")):
+        named = set(re.findall(r"\b[GAN]\d+\b", path.read_text()))
+        assert named <= ids, f"{path.relative_to(ROOT)} names {sorted(named - ids)}"
+
+
+def test_the_page_of_the_contract_is_made_from_the_data() -> None:
+    assert (ROOT / "docs" / "guarantees.md").read_text() == page(), "run: python -m enqueuer.testing.page > docs/guarantees.md"
