@@ -1,0 +1,168 @@
+"""Starting: what it gives back when it fails, and who may race it (G17, G18, G23)."""
+
+import threading
+from typing import Final
+
+import pytest
+
+from enqueuer import GeneratorEnqueuer, OrderedEnqueuer, RunState
+from enqueuer._runtime import REAL
+from enqueuer.errors import RunningError, StartError
+from enqueuer.testing.subject import Numbers
+
+
+class Refusing:
+    """A runtime that gives only so many threads, as a system does that has reached a limit."""
+
+    def __init__(self, threads):
+        self.left = threads
+
+    def __getattr__(self, name):
+        return getattr(REAL, name)
+
+    def boot(self, main):
+        if self.left < 0:
+            raise RuntimeError("can't start new thread")
+        REAL.boot(main)
+
+    def thread(self, target, name):
+        self.left -= 1
+        thread = REAL.thread(target, name)
+        if self.left < 0:
+            thread.start = self.refuse
+        return thread
+
+    def refuse(self):
+        raise RuntimeError("can't start new thread")
+
+
+@pytest.mark.parametrize("threads", [-1, 0, 1, 2])
+def test_a_start_that_gets_no_thread_leaves_nothing_running_and_can_be_tried_again(threads) -> None:
+    """G18: the loaded state is kept for the next try, too."""
+    runtime: Final = Refusing(threads)
+    enqueuer = OrderedEnqueuer(Numbers(5), runtime=runtime)
+    state = {"seed": 1, "epoch": 2, "position": 3, "rank": 13, "length": 5}
+    enqueuer.load_state_dict(state)
+    with pytest.raises(StartError, match="3 worker threads"):
+        enqueuer.start(3, 4)
+    assert not enqueuer.is_running()
+    assert enqueuer.statistics().state is RunState.NEW
+    assert enqueuer.state_dict() == state
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("enqueuer")]
+    runtime.left = 10
+    enqueuer.start(3, 4)
+    assert next(enqueuer.get()) == 3
+    assert enqueuer.stop()
+
+
+@pytest.mark.concurrency
+def test_of_many_starts_at_once_one_succeeds() -> None:
+    enqueuer = OrderedEnqueuer(Numbers(5))
+    for _ in range(30):
+        results = []
+        begin = threading.Barrier(4)
+
+        def start(begin=begin, results=results):
+            begin.wait(10)
+            try:
+                enqueuer.start(2, 4)
+                results.append("started")
+            except RunningError:
+                results.append("refused")
+
+        threads = [threading.Thread(target=start) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(30)
+        assert sorted(results) == ["refused"] * 3 + ["started"]
+        assert next(enqueuer.get()) == 0
+        assert enqueuer.stop()
+
+
+@pytest.mark.concurrency
+def test_a_stop_that_races_a_start_ends_it_or_comes_before_it() -> None:
+    enqueuer = OrderedEnqueuer(Numbers(5))
+    for _ in range(200):
+        thread = threading.Thread(target=enqueuer.stop)
+        thread.start()
+        enqueuer.start(3, 4)
+        thread.join(30)
+        assert not thread.is_alive()
+        if enqueuer.is_running():
+            assert next(enqueuer.get()) == 0
+        assert enqueuer.stop()
+
+
+def test_start_does_not_wait_for_user_code() -> None:
+    """The length is read by a worker, and so are errors in it: they reach a consumer (G11), not start()."""
+    go = threading.Event()
+
+    class Slow(Numbers):
+        def __len__(self):
+            go.wait(30)
+            return super().__len__()
+
+    enqueuer = OrderedEnqueuer(Slow(3))
+    enqueuer.start(2, 4)  # would never return
+    assert enqueuer.is_running()
+    assert enqueuer.state_dict()["length"] is None
+    assert not enqueuer.stop(0)
+    go.set()
+    assert enqueuer.stop()
+
+
+def test_use_multiprocessing_says_that_it_is_not_there_yet() -> None:
+    for kind in (OrderedEnqueuer, GeneratorEnqueuer):
+        with pytest.raises(NotImplementedError, match="process mode"):
+            kind([1], use_multiprocessing=True)
+
+
+@pytest.mark.parametrize("sequence", [3, iter([1]), (number for number in [1]), None, {1, 2}])
+def test_what_is_no_sequence_is_refused_with_a_hint(sequence) -> None:
+    with pytest.raises(TypeError, match="GeneratorEnqueuer"):
+        OrderedEnqueuer(sequence)
+
+
+@pytest.mark.parametrize("seed", ["1", 1.0, True])
+def test_a_seed_that_is_no_integer_is_refused(seed) -> None:
+    with pytest.raises(TypeError, match="seed"):
+        OrderedEnqueuer([1], seed=seed)
+    with pytest.raises(TypeError, match="random_seed"):
+        GeneratorEnqueuer([1], random_seed=seed)
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        {},
+        {"seed": 1},
+        {"seed": 1, "epoch": 0, "position": 0, "rank": 0, "length": 3, "more": 1},
+        {"seed": None, "epoch": 0, "position": 0, "rank": 0, "length": 3},
+        {"seed": 1, "epoch": -1, "position": 0, "rank": 0, "length": 3},
+        {"seed": 1, "epoch": 0, "position": 3, "rank": 3, "length": 3},
+        {"seed": 1, "epoch": 0, "position": 2, "rank": 1, "length": 3},
+        {"seed": 1, "epoch": 0, "position": 2, "rank": 2, "length": None},
+    ],
+)
+def test_a_state_that_none_returned_is_refused_and_changes_nothing(state) -> None:
+    enqueuer = OrderedEnqueuer([1, 2, 3], seed=5)
+    with pytest.raises(ValueError, match="state"):
+        enqueuer.load_state_dict(state)
+    assert enqueuer.state_dict() == {"seed": 5, "epoch": 0, "position": 0, "rank": 0, "length": None}
+
+
+@pytest.mark.parametrize("state", [3, None, {"seed": "1", "epoch": 0, "position": 0, "rank": 0, "length": 3}])
+def test_a_state_of_the_wrong_type_is_refused(state) -> None:
+    with pytest.raises(TypeError):
+        OrderedEnqueuer([1, 2, 3]).load_state_dict(state)
+
+
+@pytest.mark.parametrize("length", [2, 4])
+def test_a_state_of_another_sequence_is_an_error_where_the_stream_would_have_begun(length) -> None:
+    enqueuer = OrderedEnqueuer(list(range(length)))
+    enqueuer.load_state_dict({"seed": 1, "epoch": 0, "position": 2, "rank": 2, "length": 3})
+    enqueuer.start()
+    with pytest.raises(ValueError, match="position 2 of an epoch of 3 items"):
+        next(enqueuer.get())
+    assert enqueuer.stop()

@@ -1,0 +1,230 @@
+"""Ending a run: by stop, by dropping it, with the interpreter (G14 to G16, G20)."""
+
+import gc
+import signal
+import subprocess
+import sys
+import threading
+import time
+import weakref
+
+import pytest
+
+from enqueuer import GeneratorEnqueuer, OrderedEnqueuer, RunState
+from enqueuer.testing.subject import Gate, Hooked, Numbers
+
+pytestmark = pytest.mark.concurrency
+
+
+def script(text: str, **options: object) -> subprocess.Popen:
+    return subprocess.Popen([sys.executable, "-W", "error", "-c", text], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
+
+
+STUCK = """
+import threading, time
+from enqueuer import OrderedEnqueuer
+begun = threading.Event()
+class Sequence:
+    def __len__(self): return 5
+    def __getitem__(self, index):
+        begun.set()
+        time.sleep(60)
+enqueuer = OrderedEnqueuer(Sequence())
+enqueuer.start(2, 4)
+begun.wait()
+print("begun", flush=True)
+"""
+
+
+def test_the_interpreter_exits_at_once_with_a_long_item_under_way() -> None:
+    """G20: without stop(), and without a word."""
+    process = script(STUCK)
+    assert process.stdout.readline() == "begun\n"
+    before = time.monotonic()
+    out, err = process.communicate(timeout=30)
+    assert (process.returncode, out, err) == (0, "", "")
+    assert time.monotonic() - before < 5
+
+
+def test_ctrl_c_ends_a_program_that_waits_for_a_long_item() -> None:
+    """G22: at once, with the usual traceback and exit code."""
+    process = script(STUCK + "next(enqueuer.get())")
+    assert process.stdout.readline() == "begun\n"
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode in {-signal.SIGINT, 130}
+    assert "KeyboardInterrupt" in err
+
+
+def test_ctrl_c_inside_a_with_block_closes_and_ends_the_program() -> None:
+    text = STUCK.replace("time.sleep(60)", "time.sleep(0.01)") + "with enqueuer:\n    for _ in enqueuer.get(): pass"
+    process = script(text)
+    assert process.stdout.readline() == "begun\n"
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode in {-signal.SIGINT, 130}
+    assert err.rstrip().endswith("KeyboardInterrupt")
+
+
+def test_a_sequence_is_free_as_soon_as_its_enqueuer_is_dropped() -> None:
+    """G20: no reference cycle keeps it, so that no garbage collection has to come."""
+    gc.collect()
+    gc.disable()
+    try:
+        sequence = Numbers(5)
+        reference = weakref.ref(sequence)
+        enqueuer = OrderedEnqueuer(sequence)
+        enqueuer.start(2, 4)
+        items = enqueuer.get()
+        assert [next(items) for _ in range(7)] == [0, 1, 2, 3, 4, 0, 1]
+        enqueuer.stop()
+        del items, enqueuer, sequence
+        assert reference() is None
+    finally:
+        gc.enable()
+
+
+def test_a_dropped_enqueuer_ends_its_run_while_its_workers_wait_for_room() -> None:
+    enqueuer = OrderedEnqueuer(Numbers(5))
+    enqueuer.start(3, 2)
+    threads = [thread for thread in threading.enumerate() if thread.name.startswith("enqueuer-worker")]
+    while enqueuer.statistics().blocked_workers < 3:
+        time.sleep(0)
+    del enqueuer
+    gc.collect()
+    for thread in threads:
+        thread.join(10)
+        assert not thread.is_alive()
+
+
+def test_items_are_dropped_when_they_are_handed_on() -> None:
+    """G6: neither the worker nor the stream nor the run keeps a delivered item alive."""
+
+    class Item:
+        pass
+
+    with OrderedEnqueuer(Numbers(50, lambda _: Item())) as enqueuer:
+        enqueuer.start(2, 3)
+        items = enqueuer.get()
+        references = [weakref.ref(next(items)) for _ in range(20)]
+        while enqueuer.statistics().blocked_workers < 2:
+            time.sleep(0)
+        assert [reference() for reference in references] == [None] * 20
+
+
+def test_items_computed_ahead_are_dropped_outside_the_lock() -> None:
+    """Their finalizers are user code: one that uses the enqueuer must not meet a lock that is held."""
+    seen = []
+
+    class Item:
+        def __del__(self):
+            seen.append(enqueuer.statistics().state)
+
+    enqueuer = OrderedEnqueuer(Numbers(50, lambda _: Item()))
+    enqueuer.start(2, 3)
+    while enqueuer.statistics().ready < 3:
+        time.sleep(0)
+    assert enqueuer.stop()
+    assert RunState.STOPPED in seen
+
+
+def test_stop_during_the_hook_waits_for_it_and_begins_no_epoch() -> None:
+    gate = Gate()
+    sequence = Hooked(2, gate.enter)
+    enqueuer = OrderedEnqueuer(sequence)
+    enqueuer.start(3, 4)
+    items = enqueuer.get()
+    assert [next(items), next(items)] == [0, 1]
+    assert gate.wait_arrived(1)
+    assert not enqueuer.stop(0)
+    gate.open()
+    assert enqueuer.stop()
+    assert sorted(sequence.computed) == [0, 1]
+
+
+def test_stop_with_idle_workers_is_true_whatever_the_timeout() -> None:
+    """G15: only threads in user code are given up at the deadline."""
+    enqueuer = OrderedEnqueuer(Numbers(5))
+    for _ in range(50):
+        enqueuer.start(4, 2)
+        while enqueuer.statistics().blocked_workers < 4:
+            time.sleep(0)
+        assert enqueuer.stop(0)
+
+
+def test_generators_made_from_a_callable_are_closed_and_the_callers_own_are_not() -> None:
+    closed = []
+
+    def numbers():
+        try:
+            yield from range(100)
+        finally:
+            closed.append(threading.current_thread().name)
+
+    enqueuer = GeneratorEnqueuer(numbers)
+    enqueuer.start(2, 3)
+    assert next(enqueuer.get()) == 0
+    assert enqueuer.stop()
+    assert len(closed) == 1
+    own = numbers()
+    enqueuer = GeneratorEnqueuer(own)
+    enqueuer.start(2, 3)
+    assert next(enqueuer.get()) == 0
+    assert enqueuer.stop()
+    assert len(closed) == 1
+    assert next(own) > 0
+    own.close()
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_an_error_while_a_generator_is_closed_is_told_as_threads_do_and_hinders_nothing() -> None:
+    def stubborn():
+        try:
+            yield from range(100)
+        finally:
+            raise ValueError("on the way out")
+
+    enqueuer = GeneratorEnqueuer(stubborn)
+    enqueuer.start(2, 3)
+    assert next(enqueuer.get()) == 0
+    assert enqueuer.stop()
+
+
+def test_a_straggler_in_an_iterator_keeps_a_restarted_run_waiting_and_nothing_worse() -> None:
+    """G16: two runs share the caller's iterator; they take turns at it."""
+    gate = Gate()
+
+    class Slow:
+        number = -1
+
+        def __iter__(self):
+            return self
+
+        def __next__(self):
+            gate.enter()
+            self.number += 1
+            return self.number
+
+    enqueuer = GeneratorEnqueuer(Slow())
+    enqueuer.start(1, 1)
+    assert gate.wait_arrived(1)
+    assert not enqueuer.stop(0)
+    enqueuer.start(2, 2)
+    items = enqueuer.get()
+    gate.open()
+    assert [next(items) for _ in range(3)] == [1, 2, 3]  # item 0 went with the run that was stopped
+    assert enqueuer.stop()
+
+
+def test_a_worker_that_fails_outside_of_an_item_ends_the_run_instead_of_hanging(monkeypatch) -> None:
+    """What must not happen: a fault of the enqueuer itself, or an exception thrown into its thread. G21 all the same."""
+    told = []
+    monkeypatch.setattr(threading, "excepthook", told.append)
+    enqueuer = OrderedEnqueuer(Numbers(5))
+    enqueuer.start(2, 1)
+    run = enqueuer.current_run()
+    monkeypatch.setattr(type(run._window), "put", None)
+    assert list(enqueuer.get(timeout=30)) in ([], [0])
+    assert enqueuer.stop()
+    assert not enqueuer.is_running()
+    assert told
