@@ -171,12 +171,13 @@ class SequenceEnqueuer(ABC, Generic[T]):
         plan = self.make_plan(Place() if loaded is None else loaded)
         terms = Terms(self._runtime, self._lock, plan, self.make_compute(), workers, max_queue_size, self._runtime.process())
         run = self.make_run(terms)
-        with self._lock:
-            self._idle_run()
-            self._run, self._loaded = run, None
         try:
+            with self._lock:
+                self._idle_run()
+                self._run, self._loaded = run, None
             run.start()
-        except BaseException:
+        except BaseException:  # G18: nothing is left running
+            run.stop(None)
             with self._lock:
                 if self._run is run:
                     self._run, self._loaded = old, loaded

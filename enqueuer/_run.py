@@ -344,19 +344,14 @@ class Run(Generic[T]):
     # anyone's side
 
     def start(self) -> None:
-        """Start the workers; block until all are started. On any error nothing is left running (G18)."""
-        terms = self._terms
-        parker = terms.runtime.parker()
+        """Start the workers; block until all are started. On any error some may be: the caller stops the run (G18)."""
+        parker = self._terms.runtime.parker()
         try:
-            try:
-                terms.runtime.boot(self._boot)
-                while not self._has_booted(parker):
-                    parker.park()
-            except Exception as error:
-                raise StartError(f"could not start {terms.workers} worker threads: {error}") from error
-        except BaseException:
-            self.stop(None)
-            raise
+            self._terms.runtime.boot(self._boot)
+            while not self._has_booted(parker):
+                parker.park()
+        except Exception as error:
+            raise StartError(f"could not start {self._terms.workers} worker threads: {error}") from error
 
     def _has_booted(self, parker: Parker) -> bool:
         """Whether `_boot` is done; wakes the parker when it is. Raises what went wrong there."""

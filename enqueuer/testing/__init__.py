@@ -1,8 +1,9 @@
 """Checks of every promise, over any factory of enqueuers; broken twins that fail them; a Hypothesis state machine.
 
     subject      what is put to the test: `Factory`, `Gate`, `within`, `BrokenPromise`
-    checks       one or more checks for each guarantee, in one registry
-    twins/       enqueuers that each break one promise on purpose, in one registry: the proof that the checks can fail
+    checks/      one or more checks for each guarantee, in one registry
+    twins        enqueuers that each break one promise on purpose, in one registry: the proof that the checks can fail
+    page         the page of the contract, made from the data and these two
     machine      the state machine `machine_for(factory)`; needs hypothesis
 
 Nothing outside of this folder needs it: it may be deleted in a copy.

@@ -1,0 +1,132 @@
+"""What is run besides `pytest` itself: `nox -l` lists it. What is installed, and which Pythons there are, is read from pyproject.toml."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import nox
+
+nox.needs_version = ">=2025.2.9"
+nox.options.sessions = ["tests", "typing", "lint", "docs"]
+nox.options.reuse_existing_virtualenvs = True
+
+PYPROJECT = nox.project.load_toml("pyproject.toml")
+PYTHONS = nox.project.python_versions(PYPROJECT)
+OLDEST = PYTHONS[0]
+
+BUSY = "import os, sys\nwhile os.getppid() == int(sys.argv[1]):\n    sum(range(10**6))\n"
+"""A process that keeps a core busy as long as its parent lives."""
+
+FLAKE_RUNS = 20
+
+
+def group(name: str) -> list[str]:
+    """Return what a dependency group of pyproject.toml asks for."""
+    return nox.project.dependency_groups(PYPROJECT, name)
+
+
+@nox.session(python=PYTHONS)
+def tests(session: nox.Session) -> None:
+    """All tests, on every Python there is; arguments go to pytest."""
+    session.install(".[test]")
+    session.run("python", "-m", "pytest", *(session.posargs or ["-n", "auto"]))
+
+
+@nox.session(python=OLDEST)
+def typing(session: nox.Session) -> None:
+    """Mypy and pyright, strict, on the package and on tests/typing, without an error."""
+    session.install(*group("typing"))
+    session.run("mypy")
+    session.run("pyright")
+
+
+@nox.session(python=OLDEST)
+def lint(session: nox.Session) -> None:
+    """Ruff: its rules, and its format."""
+    session.install(*group("lint"))
+    session.run("ruff", "check")
+    session.run("ruff", "format", "--check")
+
+
+@nox.session(python=OLDEST)
+def docs(session: nox.Session) -> None:
+    """Every code block, command, link and name in README, docs and docstrings."""
+    session.install(".[test]")
+    session.run("python", "-m", "pytest", "tests/test_docs.py", *session.posargs)
+
+
+@nox.session(python=OLDEST)
+def coverage(session: nox.Session) -> None:
+    """Lines and branches of the package without testing/; the limit and the exclusions are in pyproject.toml."""
+    session.install(".[test]", *group("coverage"))
+    session.run("coverage", "erase")
+    session.run("coverage", "run", "-m", "pytest", *(session.posargs or ["-n", "auto"]))
+    session.run("coverage", "combine", "--quiet")
+    session.run("coverage", "report")
+
+
+@nox.session(python=OLDEST)
+def flake(session: nox.Session) -> None:
+    """Run the concurrency tests again and again beside two busy loops. One failure fails it.
+
+    What was run is kept in `.nox/flake.json` and not run again until a file changes. An argument says how many runs to make this time.
+    """
+    session.install(".[test]")
+    report = Path(".nox", "flake.json")
+    state = {"commit": _commit(), "files": _fingerprint(), "runs": 0, "failed": 0}
+    if report.is_file():
+        kept = json.loads(report.read_text())
+        if kept["files"] == state["files"] and not kept["failed"]:
+            state["runs"] = kept["runs"]
+    until = min(FLAKE_RUNS, state["runs"] + int(session.posargs[0])) if session.posargs else FLAKE_RUNS
+    load = [subprocess.Popen([sys.executable, "-c", BUSY, str(os.getpid())]) for _ in range(2)]
+    try:
+        while state["runs"] < until:
+            try:
+                session.run("python", "-m", "pytest", "-m", "concurrency", "-q", "-x")
+            except BaseException:
+                state["failed"] += 1
+                raise
+            else:
+                state["runs"] += 1
+            finally:
+                report.write_text(json.dumps(state, indent=1) + "\n")
+    finally:
+        for process in load:
+            process.kill()
+            process.wait()
+    session.log(f"{state['runs']} of {FLAKE_RUNS} runs without a failure")
+
+
+@nox.session(python=OLDEST)
+def deep(session: nox.Session) -> None:
+    """All tests, with more and longer examples drawn."""
+    session.install(".[test]")
+    session.run("python", "-m", "pytest", *(session.posargs or ["-n", "auto"]), env={"HYPOTHESIS_PROFILE": "deep"})
+
+
+def _commit() -> str:
+    """Return the commit that is checked out; nothing where there is no git."""
+    try:
+        done = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+    except OSError:
+        return ""
+    return done.stdout.strip()
+
+
+def _fingerprint() -> str:
+    """Return a hash of every file that the tests read."""
+    digest = hashlib.sha256()
+    for folder in ("enqueuer", "tests"):
+        for path in sorted(Path(folder).rglob("*.py")):
+            digest.update(f"{path}\0".encode() + path.read_bytes())
+    return digest.hexdigest()
+
+
+if __name__ == "__main__":
+    nox.main()
