@@ -104,6 +104,13 @@ def flake(session: nox.Session) -> None:
 
 
 @nox.session(python=OLDEST)
+def bench(session: nox.Session) -> None:
+    """What a hand-over costs, against a bare `queue.Queue`; by hand, on a machine that does nothing else."""
+    session.install(".")
+    session.run("python", "tests/benchmarks/hand_over.py", *session.posargs)
+
+
+@nox.session(python=OLDEST)
 def deep(session: nox.Session) -> None:
     """All tests, with more and longer examples drawn."""
     session.install(".[test]")

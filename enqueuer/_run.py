@@ -270,13 +270,33 @@ class Run(Generic[T]):
             BaseException: What ends the stream, to one of its consumers (G10, G11).
         """
         self.check_process()
-        with self._lock:
-            item = self._try_take()
-            if item is not NOTHING:
-                return item
-            parker = self._terms.runtime.parker()
-            self._takers[parker] = None
-        return self._await(parker, timeout)
+        clock = self._terms.runtime.clock
+        parker, since = None, 0.0
+        try:
+            with self._lock:
+                item = self._try_take()
+                if item is not NOTHING:
+                    return item
+                parker, since = self._terms.runtime.parker(), clock()
+                self._takers[parker] = None
+            now = since
+            while not self._rung:  # rule 5: register first, look then
+                parker.park(None if timeout is None else since + timeout - now)
+                now = clock()
+                with self._lock:
+                    self._takers[parker] = None
+                    item = self._try_take()
+                    if item is not NOTHING:
+                        self._no_longer(parker, since)
+                        return item
+                    if timeout is not None and now - since >= timeout:  # G26
+                        raise WaitTimeoutError(f"no item within {timeout:g} s: {self._awaited()}")
+            raise StopIteration
+        except BaseException:
+            if parker is not None:
+                with self._lock:  # G22: nothing is lost; who waits again waits for the same rank
+                    self._no_longer(parker, since)
+            raise
 
     def _try_take(self) -> T | Literal[Nothing.NOTHING]:
         """With the lock held: the next item that is not `None`, `NOTHING` if it is not there yet."""
@@ -300,28 +320,6 @@ class Run(Generic[T]):
         if self._rung or window.state is not RunState.RUNNING:
             raise StopIteration
         return NOTHING
-
-    def _await(self, parker: Parker, timeout: float | None) -> T:
-        """Wait, as one of `_takers`, until there is an item."""
-        clock = self._terms.runtime.clock
-        since = now = clock()
-        try:
-            while not self._rung:
-                parker.park(None if timeout is None else since + timeout - now)
-                now = clock()
-                with self._lock:
-                    self._takers[parker] = None
-                    item = self._try_take()
-                    if item is not NOTHING:
-                        self._no_longer(parker, since)
-                        return item
-                    if timeout is not None and now - since >= timeout:  # G26
-                        raise WaitTimeoutError(f"no item within {timeout:g} s: {self._awaited()}")
-            raise StopIteration
-        except BaseException:
-            with self._lock:  # G22: nothing is lost; who waits again waits for the same rank
-                self._no_longer(parker, since)
-            raise
 
     def _no_longer(self, parker: Parker, since: float) -> None:
         """With the lock held: a consumer waits no more."""
