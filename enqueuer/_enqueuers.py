@@ -14,7 +14,7 @@ from types import FunctionType, TracebackType
 from typing import Final, Generic, NoReturn, Protocol, Self, SupportsIndex, TypeVar, final, overload
 
 from ._plan import Place, Plan
-from ._run import Run, Statistics, Terms
+from ._run import GRACE, Run, Statistics, Terms
 from ._runtime import REAL
 from ._types import Compute, EndOfStream, Lock, Runtime, SequenceLike
 from ._window import RunState
@@ -176,8 +176,8 @@ class SequenceEnqueuer(ABC, Generic[T]):
                 self._idle_run()
                 self._run, self._loaded = run, None
             run.start()
-        except BaseException:  # G18: nothing is left running
-            run.stop(None)
+        except BaseException:  # G18: nothing is left running; no item has begun, or at most in the last moment
+            run.stop(GRACE)
             with self._lock:
                 if self._run is run:
                     self._run, self._loaded = old, loaded

@@ -29,7 +29,7 @@ from ._types import Compute, EndOfStream, Lock, Parker, Process, Runtime, Thread
 from ._window import NOTHING, Nothing, RunState, Turn, Window
 from .errors import ArgumentValueError, ForkedError, StartError, WaitTimeoutError
 
-__all__ = ["Run", "Statistics", "Terms"]
+__all__ = ["GRACE", "Run", "Statistics", "Terms"]
 
 T = TypeVar("T")
 _Claim: TypeAlias = tuple[int, Span] | Turn | Literal[Nothing.NOTHING] | None
@@ -333,16 +333,16 @@ class Run(Generic[T]):
         if window.span is not None and window.rank < window.span.end and window.span.length is not None:
             epoch, index = window.span.work(window.rank)
             what += f" (index {index} of epoch {epoch})"
-        if window.rank in window.under_way:
-            return f"{what} is being computed by worker {window.under_way[window.rank]}"
         if window.turning and window.rank == window.end:
             return f"{what} waits for the turn of epoch {window.epoch} (its hook, length and order)"
+        if window.rank in window.under_way:
+            return f"{what} is being computed by worker {window.under_way[window.rank]}"
         return f"{what} was not yet claimed by any of {self._terms.workers} workers"
 
     # anyone's side
 
     def start(self) -> None:
-        """Start the workers; block until all are started. On any error some may be: the caller stops the run (G18)."""
+        """Start the workers, and let them begin once all are there. On any error some may be: the caller stops the run (G18)."""
         parker = self._terms.runtime.parker()
         try:
             self._terms.runtime.boot(self._boot)
@@ -350,6 +350,10 @@ class Run(Generic[T]):
                 parker.park()
         except Exception as error:
             raise StartError(f"could not start {self._terms.workers} worker threads: {error}") from error
+        with self._lock:
+            if self._idle:
+                self._wake_worker()
+            self._window.start()  # no user code was called until here
 
     def _has_booted(self, parker: Parker) -> bool:
         """Whether `_boot` is done; wakes the parker when it is. Raises what went wrong there."""
@@ -417,7 +421,7 @@ class Run(Generic[T]):
                     self._joiners[parker] = None
                     if not self._present:
                         break
-                    stuck = bool(self._window.under_way) or self._window.turning
+                    stuck = bool(self._window.under_way)
                 left = None if timeout is None else start + timeout - runtime.clock()
                 if left is not None and left <= 0 and (stuck or left <= -GRACE):  # G15
                     return False

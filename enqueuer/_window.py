@@ -73,10 +73,16 @@ class Window(Generic[T]):
         self.last = False  # whether the stream ends at `end`
         self.error: BaseException | None = None  # why it ends there
         self.epoch = plan.start.epoch  # the one that the next turn begins
-        self.turning = False
+        self.turning = True  # start() has the first turn, until all workers are there
         self.span: Span | None = None  # what the latest turn opened
-        self.under_way: dict[int, int] = {}  # rank -> worker
+        self.under_way: dict[int, int] = {}  # rank -> worker; a turn counts by the rank that it is before
         self.ready: dict[int, T | None] = {}  # rank -> item
+
+    # what start() does
+
+    def start(self) -> None:
+        """The workers are there: they may begin."""
+        self.turning = False
 
     # what workers do
 
@@ -93,10 +99,10 @@ class Window(Generic[T]):
         if not self.claimable(self.rank):
             return None
         rank = self.claimed
+        self.under_way[rank] = worker
         if rank == self.end:
             self.turning = True
             return Turn(self.epoch, rank)
-        self.under_way[rank] = worker
         self.claimed = rank + 1  # G1: no rank is ever given twice
         return rank
 
@@ -114,6 +120,7 @@ class Window(Generic[T]):
     def turned(self, outcome: Span | BaseException) -> None:
         """A turn is done: the ranks of its span are open, or the stream ends where the epoch would have begun (G11)."""
         self.turning = False
+        del self.under_way[self.claimed]  # where the turn was given: nothing could be claimed since
         if isinstance(outcome, BaseException):
             self._cut(self.end, outcome)
         elif not self.last:  # no earlier rank has failed meanwhile

@@ -8,7 +8,7 @@ import pytest
 from enqueuer import GeneratorEnqueuer, OrderedEnqueuer, RunState
 from enqueuer._runtime import REAL
 from enqueuer.errors import RunningError, StartError
-from enqueuer.testing.subject import Numbers
+from enqueuer.testing.subject import Gate, Numbers
 
 
 class Refusing:
@@ -96,19 +96,20 @@ def test_a_stop_that_races_a_start_ends_it_or_comes_before_it() -> None:
 
 def test_start_does_not_wait_for_user_code() -> None:
     """The length is read by a worker, and so are errors in it: they reach a consumer (G11), not start()."""
-    go = threading.Event()
+    gate = Gate()
 
     class Slow(Numbers):
         def __len__(self):
-            go.wait(30)
+            gate.enter()
             return super().__len__()
 
     enqueuer = OrderedEnqueuer(Slow(3))
     enqueuer.start(2, 4)  # would never return
     assert enqueuer.is_running()
+    assert gate.wait_arrived(1)
     assert enqueuer.state_dict()["length"] is None
     assert not enqueuer.stop(0)
-    go.set()
+    gate.open()
     assert enqueuer.stop()
 
 

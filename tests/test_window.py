@@ -15,6 +15,8 @@ class WindowMachine(RuleBasedStateMachine):
     def begin(self, size, barrier, serial, epochs, length) -> None:
         self.plan = Plan(barrier=barrier, serial=serial, epochs=epochs)
         self.window = Window(self.plan, size)
+        assert not self.window.claimable(0)  # nothing before start()
+        self.window.start()
         self.size, self.length = size, length
         self.under_way, self.turn, self.expected = [], None, 0
         self.failed = []  # ranks that failed, or found the end
@@ -31,6 +33,7 @@ class WindowMachine(RuleBasedStateMachine):
             if self.plan.barrier:
                 assert self.window.rank == claim.rank  # G7: everything was taken
                 assert not self.under_way
+            assert self.window.under_way[claim.rank] == 0
             self.turn = claim
         elif claim is not None:
             if self.plan.serial:

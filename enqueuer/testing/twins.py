@@ -119,8 +119,8 @@ class TakenTwice(Window[T]):
 
     def take(self) -> T | None:
         rank = self.rank
-        if rank % 2 and rank in self.ready and self.under_way.setdefault(-rank, 0) == 0:
-            self.under_way[-rank] = 1  # a note that it was delivered once
+        if rank % 2 and rank in self.ready and -rank not in self.under_way:
+            self.under_way[-rank] = 0  # a note that it was delivered once
             return self.ready[rank]
         self.under_way.pop(-rank, None)
         return cast("T", super().take())

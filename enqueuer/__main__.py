@@ -1,0 +1,206 @@
+"""The commands: `python -m enqueuer measure`. Arguments, exit codes and one-line errors; what the commands do is elsewhere.
+
+Exit codes: 0 done; 1 the sequence failed, or not all settings delivered the same items; 2 wrong usage; 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import math
+import os
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import redirect_stdout
+from typing import Final, NoReturn, cast
+
+from ._measure import Job, Mode, ReadingError, Setting, measure, shortly
+from ._report import Progress, as_json, show
+from ._types import SequenceLike
+from .errors import EnqueuerError
+
+__all__ = ["main"]
+
+PROGRAM: Final = f"python -m {__package__}"
+EXAMPLE: Final = "the standard library's source files, tokenised"
+MOST_NAMES: Final = 8
+
+
+class TargetError(EnqueuerError, ValueError):
+    """The target that was given is no sequence."""
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """Say it in one line."""
+        self.exit(2, f"{self.prog}: {message} (try --help)\n")
+
+
+class _Arguments(argparse.Namespace):
+    target: str | None
+    workers: tuple[int, ...]
+    max_queue_size: int
+    items: int | None
+    rounds: int | None
+    step: float
+    json: bool
+    command: Callable[[_Arguments], int]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command and return its exit code.
+
+    Args:
+        argv: The arguments, without the program's name; None: those of the process.
+
+    Raises:
+        SystemExit: For wrong usage and for `--help`.
+    """
+    arguments = _parser().parse_args(argv, _Arguments())
+    try:
+        code = arguments.command(arguments)
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever reads the output has seen enough, and Python is not to try again at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except KeyboardInterrupt:
+        print(f"{PROGRAM}: interrupted", file=sys.stderr)
+        return 130
+    except EnqueuerError as error:
+        print(f"{PROGRAM}: {error}", file=sys.stderr)
+        return 2 if isinstance(error, TargetError) else 1
+    return code
+
+
+def _parser() -> _Parser:
+    parser = _Parser(PROGRAM, description="Prefetch the items of a sequence with workers.")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    command = commands.add_parser(
+        "measure",
+        help="read a sequence with several numbers of workers and say what pays",
+        description="Read a sequence in a plain loop and with several numbers of workers, check that all deliver the same items in the same "
+        "order, and say what pays.",
+        epilog="Takes about half a minute, unless --items or slow items make it longer. A worker is busy while it computes an "
+        "item, or waits for a core or the GIL to do so. MB/s counts what is in buffers (bytes, arrays).",
+    )
+    command.add_argument(
+        "target",
+        nargs="?",
+        metavar="package.module:sequence",
+        help=f"a sequence, or a class or function that returns one when called without arguments; without it: {EXAMPLE}",
+    )
+    command.add_argument("--workers", type=_counts, default=(1, 2, 4), metavar="1,2,4", help="numbers of workers to try (default: 1,2,4)")
+    command.add_argument("--max-queue-size", type=_count, default=10, metavar="N", help="most items computed ahead (default: 10)")
+    command.add_argument("--items", type=_count, metavar="N", help="read the first N items (default: as many as there is time for)")
+    command.add_argument("--rounds", type=_count, metavar="N", help="time every setting N times (default: up to 5)")
+    command.add_argument(
+        "--step",
+        type=_milliseconds,
+        default=0.0,
+        metavar="MS",
+        help="milliseconds that the consumer works on each item, on another device (default: 0)",
+    )
+    command.add_argument("--json", action="store_true", help="write JSON to stdout, and nothing else")
+    command.set_defaults(command=_measure)
+    return parser
+
+
+def _measure(arguments: _Arguments) -> int:
+    name = arguments.target or EXAMPLE
+    progress = Progress(sys.stderr)
+    try:
+        with redirect_stdout(sys.stderr):  # whatever the sequence prints is no part of the result
+            sequence = _load(arguments.target) if arguments.target else _example()
+            settings = tuple(Setting(Mode.THREADS, workers) for workers in arguments.workers)
+            job = Job(sequence, settings, arguments.max_queue_size, arguments.items, arguments.rounds, arguments.step)
+            found = measure(job, progress)
+    except ReadingError as error:
+        raise ReadingError(f"{name}: {error}") from error
+    finally:
+        progress.end()
+    if arguments.json:
+        print(as_json(found, name))
+    else:
+        show(found, name, sys.stdout)
+    return 1 if any(row.same is False for row in found.rows) else 0
+
+
+def _example() -> SequenceLike[object]:
+    from ._sources import SourceFiles
+
+    try:
+        return SourceFiles()
+    except ImportError as error:
+        package = "numpy" if "." in PROGRAM else f"'{PROGRAM.split()[-1]}[measure]'"  # a copy inside of another package has no extras
+        raise TargetError(
+            f"measure without a target needs numpy, which can't be imported ({shortly(error)}): pip install {package}, or name a sequence of your own"
+        ) from error
+
+
+def _load(target: str) -> SequenceLike[object]:
+    """Return the sequence that is meant by `package.module:sequence`."""
+    module_name, _, path = target.partition(":")
+    if not module_name or not path:
+        raise TargetError(f"{target!r} names no sequence: write package.module:sequence")
+    if os.getcwd() not in sys.path and "" not in sys.path:  # noqa: PTH109 - as `python -m` does
+        sys.path.insert(0, os.getcwd())  # noqa: PTH109
+    try:
+        found: object = importlib.import_module(module_name)
+    except (Exception, SystemExit) as error:
+        missing = error.name if isinstance(error, ModuleNotFoundError) else None
+        if isinstance(error, (ValueError, TypeError)) and module_name.startswith("."):
+            missing = module_name
+        if missing is not None and f"{module_name}.".startswith(f"{missing}."):
+            raise TargetError(f"{target}: there is no module {missing!r}: call from the folder that it is in, or install it") from error
+        raise ReadingError(f"importing {module_name!r} raised {shortly(error)}") from error
+    where = f"module {module_name!r}"
+    for name in path.split("."):
+        if not hasattr(found, name):
+            raise TargetError(f"{target}: {where} has no attribute {name!r}: {_public(found)}")
+        found, where = getattr(found, name), f"{name!r}"
+    if isinstance(found, type) or (callable(found) and not isinstance(found, SequenceLike)):
+        try:
+            found = found()
+        except (Exception, SystemExit) as error:
+            raise ReadingError(f"calling it without arguments raised {shortly(error)}: name a callable that works so") from error
+    if not isinstance(found, SequenceLike):
+        lacking = next(method for method in ("__len__", "__getitem__") if not hasattr(found, method))
+        what = f"no sequence, but of type {type(found).__name__!r}, which has no {lacking}()"
+        raise TargetError(f"{target}: {what}: name one that has, or a callable that returns one")
+    return cast("SequenceLike[object]", found)
+
+
+def _public(found: object) -> str:
+    """What a user may have meant."""
+    names = [
+        name for name, value in getattr(found, "__dict__", {}).items() if name[0] != "_" and (callable(value) or isinstance(value, SequenceLike))
+    ]
+    return f"it has {', '.join(names[:MOST_NAMES])}{', ...' if len(names) > MOST_NAMES else ''}" if names else "nor anything else to measure"
+
+
+def _count(text: str) -> int:
+    try:
+        number = int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, not {number}")
+    return number
+
+
+def _counts(text: str) -> tuple[int, ...]:
+    return tuple(sorted({_count(part) for part in text.split(",")}))
+
+
+def _milliseconds(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of milliseconds") from None
+    if not 0 <= number < math.inf:
+        raise argparse.ArgumentTypeError(f"must be at least 0, not {text}")
+    return number / 1000
+
+
+if __name__ == "__main__":
+    sys.exit(main())
