@@ -1,7 +1,7 @@
 """One run: the window under its lock, the threads that work on it, and the waits of whoever finds nothing to do.
 
 A worker repeats `claim -> compute -> put`, a consumer does `take`, and anyone may `stop`. Everything they share is in `Run`, guarded by
-the enqueuer's lock; what never changes is in `Terms`.
+the enqueuer's lock; what never changes is in `Terms`. G and N ids are clauses of the contract, in `guarantees.py`.
 
 Rules:
   1. User code and every wait are outside the lock. What is dropped (`__del__` is user code) is dropped outside.
@@ -27,7 +27,7 @@ from ._context import Here, current
 from ._plan import Place, Plan, Span
 from ._types import Compute, EndOfStream, Lock, Parker, Process, Runtime, Thread
 from ._window import NOTHING, Nothing, RunState, Turn, Window
-from .errors import ArgumentValueError, ForkedError, StartError, WaitTimeoutError
+from .errors import ArgumentValueError, ForkedError, ReentryError, StartError, WaitTimeoutError
 
 __all__ = ["GRACE", "Run", "Statistics", "Terms"]
 
@@ -103,7 +103,7 @@ class Run(Generic[T]):
         self._takers: Final[dict[Parker, None]] = {}
         self._joiners: Final[dict[Parker, None]] = {}
         self._threads: Final[list[Thread]] = []
-        self._present = 0  # threads that may still call user code
+        self._present = 0  # threads that may still call user code: the workers, and the one that starts them
         self._booted = False  # whether start() has nothing more to wait for
         self._boot_error: Exception | None = None
         self._consumers_waited = 0.0
@@ -144,11 +144,11 @@ class Run(Generic[T]):
 
     def _work(self, number: int) -> None:
         """Body of a worker thread: claim, compute, put."""
-        terms = self._terms
-        here = Here(self, number, terms.workers, terms.plan.seed)
-        current.set(here)
-        compute = terms.compute.item
         try:
+            terms = self._terms
+            here = Here(self, number, terms.workers, terms.plan.seed)
+            current.set(here)
+            compute = terms.compute.item
             with self._lock:
                 claim = self._claim(number)
             while claim is not None:
@@ -166,7 +166,7 @@ class Run(Generic[T]):
                         claim = self._finish(number, rank, None)
                     except BaseException as error:  # G10: whatever its type
                         claim = self._finish(
-                            number, rank, _told(error, f"item at rank {rank} (epoch {here.epoch}, index {here.index}, worker {number})")
+                            number, rank, _annotated(error, f"item at rank {rank} (epoch {here.epoch}, index {here.index}, worker {number})")
                         )
                     else:
                         claim = self._put(number, rank, item)
@@ -216,12 +216,14 @@ class Run(Generic[T]):
     def _finish(self, number: int, rank: int, error: BaseException | None) -> _Claim:
         """The stream ends before `rank`."""
         with self._lock:
-            self._window.finish(rank, error)
+            displaced = self._window.finish(rank, error)  # dropped when the lock is released: its frames may hold what has a finalizer
             self._wake_takers()  # the end may be the next rank
-            return self._claim(number)
+            claim = self._claim(number)
+        del displaced
+        return claim
 
     def _turn(self, number: int, turn: Turn) -> _Claim:
-        """Between two epochs: the hook, the length, the order of the next. The others wait if the plan has a barrier."""
+        """Between two epochs: the hook, the length, the order of the next. The others may finish what they have; none claims."""
         terms = self._terms
         outcome: Span | BaseException
         try:
@@ -230,7 +232,7 @@ class Run(Generic[T]):
             if outcome.end <= turn.rank:
                 raise ArgumentValueError(f"the plan opens no rank: its span ends at {outcome.end}, and {turn.rank} is next")
         except BaseException as error:  # G11
-            outcome = _told(error, f"turn of epoch {turn.epoch} (before rank {turn.rank})")
+            outcome = _annotated(error, f"turn of epoch {turn.epoch} (before rank {turn.rank})")
         with self._lock:
             self._window.turned(outcome)
             self._wake_takers()  # the end may be the next rank
@@ -270,61 +272,59 @@ class Run(Generic[T]):
             BaseException: What ends the stream, to one of its consumers (G10, G11).
         """
         self.check_process()
-        clock = self._terms.runtime.clock
-        parker, since = None, 0.0
+        if self._lock.owned():  # rule 5
+            raise ReentryError("next() was called by a signal handler or finalizer that interrupted the enqueuer itself: call only stop() there")
+        runtime = self._terms.runtime
+        parker, since, now = None, 0.0, 0.0
         try:
-            with self._lock:
-                item = self._try_take()
-                if item is not NOTHING:
-                    return item
-                parker, since = self._terms.runtime.parker(), clock()
-                self._takers[parker] = None
-            now = since
-            while not self._rung:  # rule 5: register first, look then
-                parker.park(None if timeout is None else since + timeout - now)
-                now = clock()
+            while True:
                 with self._lock:
-                    self._takers[parker] = None
-                    item = self._try_take()
+                    if parker is not None:
+                        now = self._end_wait(parker, now)
+                    item = self._try_take()  # the commit: nothing is left to do after it
                     if item is not NOTHING:
-                        self._no_longer(parker, since)
                         return item
-                    if timeout is not None and now - since >= timeout:  # G26
+                    if parker is None:
+                        parker, since = runtime.parker(), runtime.clock()
+                        now = since
+                    elif timeout is not None and now - since >= timeout:  # G26
                         raise WaitTimeoutError(f"no item within {timeout:g} s: {self._awaited()}")
-            raise StopIteration
-        except BaseException:
+                    self._takers[parker] = None
+                if self._rung:  # rule 5: register first, look then
+                    raise StopIteration
+                parker.park(None if timeout is None else since + timeout - now)
+        except BaseException:  # G22: who was interrupted while it waited has taken nothing; it waits for the same rank again
             if parker is not None:
-                with self._lock:  # G22: nothing is lost; who waits again waits for the same rank
-                    self._no_longer(parker, since)
+                with self._lock:
+                    self._end_wait(parker, now)
             raise
 
     def _try_take(self) -> T | Literal[Nothing.NOTHING]:
         """With the lock held: the next item that is not `None`, `NOTHING` if it is not there yet."""
         window = self._window
         while not self._rung:  # G16: nothing is delivered after the end; a stopped window has nothing either
-            if self._idle and window.claimable(window.rank + window.takeable()):
+            if self._idle and window.claimable(window.rank + window.takeable()):  # as it will be when the item was taken: rule 4
                 self._wake_worker()
             item = window.take()  # G24: under the lock, so by one consumer only
             if item is NOTHING:
                 break
             if item is not None:  # G3
                 return item
-        if window.state is RunState.RUNNING and window.drained():
+        if window.state is RunState.RUNNING and window.drained() and not self._rung:
             self._wake_all()
             error = window.conclude()
             if error is not None:
-                try:
-                    raise error
-                finally:
-                    del error  # or the error would hold this frame, and this frame the error
+                raise error
         if self._rung or window.state is not RunState.RUNNING:
             raise StopIteration
         return NOTHING
 
-    def _no_longer(self, parker: Parker, since: float) -> None:
-        """With the lock held: a consumer waits no more."""
+    def _end_wait(self, parker: Parker, since: float) -> float:
+        """With the lock held: a consumer waits no more, or looks whether it has to. Return the time."""
         self._takers.pop(parker, None)
-        self._consumers_waited += self._terms.runtime.clock() - since
+        now = self._terms.runtime.clock()
+        self._consumers_waited += now - since
+        return now
 
     def _awaited(self) -> str:
         """With the lock held: what the next item is, and what keeps it from coming."""
@@ -356,7 +356,7 @@ class Run(Generic[T]):
             self._window.start()  # no user code was called until here
 
     def _has_booted(self, parker: Parker) -> bool:
-        """Whether `_boot` is done; wakes the parker when it is. Raises what went wrong there."""
+        """Whether `_boot` is done; if not, register the parker. Raises what went wrong there."""
         with self._lock:
             self._joiners[parker] = None
             if self._boot_error is not None:
@@ -365,20 +365,23 @@ class Run(Generic[T]):
 
     def _boot(self) -> None:
         """Body of a bare thread that starts the workers: `Thread.start()` does not survive an interrupt, and here none can arrive."""
+        current.set(Here(self, 0, self._terms.workers, self._terms.plan.seed))
         error: Exception | None = None
-        if self._arrive():
-            number = 0
-            try:
-                while number < self._terms.workers and self._arrive():
-                    self._start_worker(number)
-                    number += 1
-            except Exception as refused:
-                error = refused
-                self._leave()  # in place of the worker that did not start
-            self._leave()
-        with self._lock:
-            self._booted, self._boot_error = True, error
-            self._wake_joiners()
+        try:
+            if self._arrive():
+                try:
+                    number = 0
+                    while number < self._terms.workers and self._arrive():
+                        self._start_worker(number)
+                        number += 1
+                except Exception as refused:
+                    error = refused
+                    self._leave()  # in place of the worker that did not start
+                self._leave()
+        finally:
+            with self._lock:
+                self._booted, self._boot_error = True, error
+                self._wake_joiners()
 
     def _start_worker(self, number: int) -> None:
         thread = self._terms.runtime.thread(partial(self._work, number), f"enqueuer-worker-{number}")
@@ -422,10 +425,13 @@ class Run(Generic[T]):
                     if not self._present:
                         break
                     stuck = bool(self._window.under_way)
-                left = None if timeout is None else start + timeout - runtime.clock()
-                if left is not None and left <= 0 and (stuck or left <= -GRACE):  # G15
+                if timeout is None:
+                    parker.park()
+                    continue
+                left = start + timeout - runtime.clock()
+                if left <= 0 and (stuck or left <= -GRACE):  # G15
                     return False
-                parker.park(None if left is None else left if left > 0 else left + GRACE)
+                parker.park(left if left > 0 else left + GRACE)
         finally:
             with self._lock:
                 self._joiners.pop(parker, None)
@@ -493,7 +499,7 @@ def _ringer(run: Run[T]) -> Callable[[object], None]:
     return ring
 
 
-def _told(error: BaseException, where: str) -> BaseException:
+def _annotated(error: BaseException, where: str) -> BaseException:
     """The error as it is to be delivered: itself, with a note that says where it comes from."""
     if isinstance(error, StopIteration):  # it would silently end the consumer's loop; generators make the same of it
         told = RuntimeError(f"{where} raised StopIteration")

@@ -23,8 +23,7 @@ __all__ = ["REAL"]
 class _OwnedLock(_thread.RLock):  # type: ignore[misc]  # final in its stub only
     """CPython's C lock that remembers its owner: `with` on it is as safe as on a bare lock, and it can say who holds it."""
 
-    def owned(self) -> bool:
-        return bool(self._is_owned())  # type: ignore[attr-defined]  # what threading.Condition asks it, too
+    owned = _thread.RLock._is_owned  # type: ignore[attr-defined]  # noqa: SLF001 - what threading.Condition asks it, too
 
 
 @final

@@ -49,7 +49,7 @@ class Compute(Protocol[T_co]):
         ...
 
     def close(self) -> None:
-        """Called once, by the last thread of the run to leave; nothing else is called after it."""
+        """Called once, by the last thread of the run to leave; nothing is called after it. Not at all if the run ended before its first thread."""
         ...
 
 

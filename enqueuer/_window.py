@@ -112,10 +112,12 @@ class Window(Generic[T]):
         if rank < self.end and self.state is RunState.RUNNING:
             self.ready[rank] = item
 
-    def finish(self, rank: int, error: BaseException | None) -> None:
-        """The stream ends before `rank`: its computation found no more items, or failed with `error`."""
+    def finish(self, rank: int, error: BaseException | None) -> BaseException | None:
+        """The stream ends before `rank`: its computation found no more items, or failed with `error`. Return the error that this displaces."""
+        displaced = self.error
         del self.under_way[rank]
         self._cut(rank, error)
+        return displaced
 
     def turned(self, outcome: Span | BaseException) -> None:
         """A turn is done: the ranks of its span are open, or the stream ends where the epoch would have begun (G11)."""
@@ -127,7 +129,7 @@ class Window(Generic[T]):
             self.span, self.end, self.last, self.epoch = outcome, outcome.end, outcome.last, outcome.epoch + 1
 
     def _cut(self, rank: int, error: BaseException | None) -> None:
-        if not self.last or rank < self.end:  # G10: the first failing rank wins
+        if not self.last or rank < self.end:  # G10: the lowest failing rank wins, whenever it fails
             self.end, self.last, self.error = rank, True, error
 
     # what consumers do

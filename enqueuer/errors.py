@@ -11,6 +11,7 @@ __all__ = [
     "EnqueuerError",
     "ForkedError",
     "NotStartedError",
+    "ReentryError",
     "RunningError",
     "StartError",
     "StateMismatchError",
@@ -36,6 +37,10 @@ class NotStartedError(EnqueuerError, RuntimeError):
 
 class RunningError(EnqueuerError, RuntimeError):
     """Asked for what only works between two runs (`start()`, `load_state_dict()`). The run goes on untouched (G18)."""
+
+
+class ReentryError(EnqueuerError, RuntimeError):
+    """`next()` from a finalizer or signal handler that interrupted the enqueuer's own critical section. Nothing was taken."""
 
 
 class StartError(EnqueuerError, RuntimeError):
