@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import pytest
 
 from enqueuer import OrderedEnqueuer
+from enqueuer.errors import ReentryError
 from enqueuer.testing.subject import Gate, Numbers
 
 pytestmark = pytest.mark.concurrency
@@ -137,6 +138,29 @@ def test_a_signal_handler_may_stop_the_enqueuer_that_it_interrupts() -> None:
                 pass  # ends when the signal has arrived
             assert not enqueuer.is_running()
             assert enqueuer.stop()
+
+
+def test_next_in_a_signal_handler_delivers_or_refuses_and_never_hangs_or_doubles() -> None:
+    """Inside a critical section there is nothing it could do; outside of one the handler is a consumer like any other."""
+    got, refused = [], []
+
+    def take():
+        try:
+            got.append(next(items))
+        except ReentryError as error:
+            refused.append(error)
+
+    with OrderedEnqueuer(Numbers(10**6)) as enqueuer:
+        enqueuer.start(2, 4)
+        items = enqueuer.get(timeout=30)
+        with _handler(take):
+            signal.setitimer(signal.ITIMER_REAL, 0.0003, 0.0003)
+            for _ in range(20_000):
+                got.append(next(items))
+                if len(refused) > 20:
+                    break
+            signal.setitimer(signal.ITIMER_REAL, 0)
+    assert sorted(got) == list(range(len(got)))
 
 
 def _garbage() -> list:

@@ -5,7 +5,7 @@ from typing import Final
 
 import pytest
 
-from enqueuer import GeneratorEnqueuer, OrderedEnqueuer, RunState
+from enqueuer import GeneratorEnqueuer, OrderedEnqueuer, Plan, RunState, SequenceEnqueuer
 from enqueuer._runtime import REAL
 from enqueuer.errors import RunningError, StartError
 from enqueuer.testing.subject import Gate, Numbers
@@ -53,6 +53,49 @@ def test_a_start_that_gets_no_thread_leaves_nothing_running_and_can_be_tried_aga
     enqueuer.start(3, 4)
     assert next(enqueuer.get()) == 3
     assert enqueuer.stop()
+
+
+class Closing(SequenceEnqueuer[int]):
+    """Its compute calls something when it is closed."""
+
+    def __init__(self, closed, runtime=REAL) -> None:
+        super().__init__(None, runtime=runtime)
+        self.closed = closed
+
+    def make_plan(self, start):
+        return Plan(start=start)
+
+    def make_compute(self):
+        closed = self.closed
+
+        class Compute:
+            def turn(self, *, hook):
+                return 3
+
+            def item(self, worker, epoch, index):
+                return index
+
+            def close(self):
+                closed()
+
+        return Compute()
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_compute_that_fails_to_close_does_not_hang_a_start_that_failed() -> None:
+    def fail():
+        raise ValueError("on the way out")
+
+    with pytest.raises(StartError, match="3 worker threads"):
+        Closing(fail, Refusing(0)).start(3, 4)
+
+
+def test_a_compute_that_stops_its_own_run_when_it_is_closed_does_not_wait_for_itself() -> None:
+    results = []
+    enqueuer = Closing(lambda: results.append(enqueuer.stop()), Refusing(0))
+    with pytest.raises(StartError):
+        enqueuer.start(3, 4)
+    assert results in ([False], [True])  # True once start() has taken the failed run back: there is none then
 
 
 @pytest.mark.concurrency

@@ -149,6 +149,32 @@ def test_items_computed_ahead_are_dropped_outside_the_lock() -> None:
     assert RunState.STOPPED in seen
 
 
+def test_an_error_that_a_lower_rank_displaces_is_dropped_outside_the_lock() -> None:
+    """G10: only one error is delivered; the frames of the other may hold what has a finalizer."""
+    owned, gate = [], Gate()
+
+    class Local:
+        def __del__(self):
+            owned.append(enqueuer._lock.owned())
+
+    def item(index):
+        local = Local() if index == 1 else None
+        if index == 0:
+            gate.enter()
+        raise ValueError(index, local is None)
+
+    enqueuer = OrderedEnqueuer(Numbers(2, item))
+    enqueuer.start(2, 2)
+    while enqueuer.statistics().error is None:
+        time.sleep(0)
+    gate.open()
+    with pytest.raises(ValueError, match="0"):
+        next(enqueuer.get())
+    assert enqueuer.stop()
+    gc.collect()
+    assert owned == [False]
+
+
 def test_stop_during_the_hook_waits_for_it_and_begins_no_epoch() -> None:
     gate = Gate()
     sequence = Hooked(2, gate.enter)
