@@ -65,7 +65,7 @@ def coverage(session: nox.Session) -> None:
     """Lines and branches of the package without testing/; the limit and the exclusions are in pyproject.toml."""
     session.install(".[test]", *group("coverage"))
     session.run("coverage", "erase")
-    session.run("coverage", "run", "-m", "pytest", *(session.posargs or ["-n", "auto"]))
+    session.run("coverage", "run", "-m", "pytest", "-m", "not interrupts", *(session.posargs or ["-n", "auto"]))
     session.run("coverage", "combine", "--quiet")
     session.run("coverage", "report")
 

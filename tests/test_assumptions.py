@@ -123,6 +123,7 @@ def test_N5_a_thread_stuck_in_user_code_is_abandoned_and_stop_says_so() -> None:
 
 
 @pytest.mark.concurrency
+@pytest.mark.interrupts
 def test_N6_an_interrupt_in_the_middle_of_a_hand_over_may_cost_that_item(interrupts) -> None:
     """How many are lost is not promised; that at most one item goes with each interrupt, and that the stream works on, is."""
     with OrderedEnqueuer(Numbers(1_000_000)) as enqueuer:

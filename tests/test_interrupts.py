@@ -11,7 +11,7 @@ from enqueuer import OrderedEnqueuer
 from enqueuer.errors import ReentryError
 from enqueuer.testing.subject import Gate, Numbers
 
-pytestmark = pytest.mark.concurrency
+pytestmark = [pytest.mark.concurrency, pytest.mark.interrupts]
 
 
 def test_thousands_of_interrupts_at_a_blocked_consumer_lose_nothing(interrupts) -> None:
