@@ -1,6 +1,7 @@
 """What an item may ask about itself: which worker computes it, and its own seed (G9).
 
-The answer is kept in a context variable, which is a thread's own: nothing here is shared.
+The answer is kept in a context variable, which is a thread's own. Where an item hands a copy of its context on, as `asyncio.to_thread()`
+does, the copy is part of the item, and to be asked only while the item is computed.
 """
 
 from __future__ import annotations
@@ -36,12 +37,13 @@ class WorkerInfo:
 
 @final
 class Here:
-    """What a worker thread is doing now. Written and read by that thread alone."""
+    """What a worker thread is doing now. Written by that thread alone, and read in its context and copies of it."""
 
-    __slots__ = ("epoch", "index", "run", "seed", "worker", "workers")
+    __slots__ = ("epoch", "index", "outer", "run", "seed", "worker", "workers")
 
-    def __init__(self, run: object, worker: int, workers: int, seed: int) -> None:
+    def __init__(self, run: object, outer: Here | None, worker: int, workers: int, seed: int) -> None:
         self.run: Final = run
+        self.outer: Final = outer  # the item that started the run, if one did
         self.worker: Final = worker
         self.workers: Final = workers
         self.seed: Final = seed

@@ -6,6 +6,7 @@ two methods, `make_plan()` and `make_compute()`; whoever overrides them inherits
 
 from __future__ import annotations
 
+import math
 import operator
 import random
 from abc import ABC, abstractmethod
@@ -18,12 +19,21 @@ from ._run import GRACE, Run, Statistics, Terms
 from ._runtime import REAL
 from ._types import Compute, EndOfStream, Lock, Runtime, SequenceLike
 from ._window import RunState
-from .errors import ArgumentTypeError, ArgumentValueError, NotStartedError, RunningError
+from .errors import ArgumentTypeError, ArgumentValueError, ForkedError, NotStartedError, ReentryError, RunningError
 
 __all__ = ["GeneratorEnqueuer", "OrderedEnqueuer", "SequenceEnqueuer", "Stream"]
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
+
+PATIENCE: Final = 1.0
+"""Seconds that leaving a `with` block by an exception waits for items under way."""
+
+MOST: Final = 2**62
+"""Epochs, positions and ranks are below this."""
+
+MOST_SEED: Final = 2**128
+"""Seeds are nearer to zero than this: JSON keeps them (G27)."""
 
 SEED_BITS: Final = 53
 """Bits of a drawn seed: as many as survive every JSON reader (G27)."""
@@ -52,7 +62,7 @@ class Stream(Generator[T, None, None]):
     Callers: Any thread; several streams of one run share its items, each goes to exactly one (G24).
     """
 
-    __slots__ = ("_enqueuer", "_run", "_timeout")
+    __slots__ = ("__weakref__", "_enqueuer", "_run", "_timeout")
 
     def __init__(self, enqueuer: SequenceEnqueuer[T], timeout: float | None) -> None:
         self._enqueuer: SequenceEnqueuer[T] | None = enqueuer
@@ -164,6 +174,8 @@ class SequenceEnqueuer(ABC, Generic[T]):
         """
         workers, max_queue_size = _count(workers, "workers"), _count(max_queue_size, "max_queue_size")
         self.current_run()
+        if self._lock.owned():
+            raise ReentryError("start() was called by a signal handler or finalizer that interrupted the enqueuer itself: call only stop() there")
         with self._lock:
             old, loaded = self._idle_run(), self._loaded
         if old is not None:
@@ -174,7 +186,9 @@ class SequenceEnqueuer(ABC, Generic[T]):
         try:
             with self._lock:
                 self._idle_run()
-                self._run, self._loaded = run, None
+                self._run = run
+                if self._loaded is loaded:
+                    self._loaded = None
             run.start()
         except BaseException:  # G18: nothing is left running; no item has begun, or at most in the last moment
             run.stop(GRACE)
@@ -216,6 +230,7 @@ class SequenceEnqueuer(ABC, Generic[T]):
 
         Guarantees: G2, G3, G5, G6, G10, G22, G24, G26.
         """
+        self.current_run()
         return Stream(self, _seconds(timeout))
 
     def stop(self, timeout: float | None = None) -> bool:
@@ -267,8 +282,14 @@ class SequenceEnqueuer(ABC, Generic[T]):
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
-        """Call `close()`."""
-        self.close()
+        """Call `close()`; where the block was left by an exception, wait a second at most, so that a stuck item does not hold that up.
+
+        Does nothing in a process forked meanwhile, where an error would hide how the block was left (G28).
+        """
+        try:
+            self.close(None if kind is None else PATIENCE)
+        except ForkedError:
+            pass
 
 
 class OrderedEnqueuer(SequenceEnqueuer[T]):
@@ -297,7 +318,8 @@ class OrderedEnqueuer(SequenceEnqueuer[T]):
 
         Args:
             sequence: Has `__len__()` and `__getitem__(index)`, and optionally `on_epoch_end()`; its items may be computed in several threads
-                at once (A1). An item that is `None` is skipped (G3).
+                at once (A1). An item that is `None` is skipped (G3). It should not refer to the enqueuer: the workers hold it, and dropping
+                both could not end a run (G20).
             use_multiprocessing: Process mode; not there yet.
             shuffle: Whether each epoch has an order of its own (G8).
             seed: Root of the orders and of `item_seed()`; None: drawn here, once, from Python's global random state.
@@ -315,6 +337,8 @@ class OrderedEnqueuer(SequenceEnqueuer[T]):
                     "for an iterator, a generator or a callable that makes one there is GeneratorEnqueuer"
                 )
         self._items: Final = sequence
+        if shuffle not in (True, False):
+            raise ArgumentTypeError(f"shuffle must be True or False, not {shuffle!r}; the seed is an argument of its own")
         self.shuffle: Final = bool(shuffle)
         self._seed = _seed(seed, "seed")  # guarded by _lock
 
@@ -407,7 +431,7 @@ class GeneratorEnqueuer(SequenceEnqueuer[T]):
         self._open: Final = _opener(generator)
         self._foreign: Final = isinstance(generator, Iterator)  # not ours to close
         self.random_seed: Final = _seed(random_seed, "random_seed")
-        self._turns: Final = self._runtime.lock()  # who may ask the iterator; a straggler of an earlier run may still be in it
+        self._turns: Final = self._runtime.lock()  # who may ask a foreign iterator: a straggler of an earlier run may still be in it
 
     def make_plan(self, start: Place) -> Plan:
         """Return the plan: one epoch without a known length, one item at a time."""
@@ -415,7 +439,8 @@ class GeneratorEnqueuer(SequenceEnqueuer[T]):
 
     def make_compute(self) -> Compute[T]:
         """Return what asks the iterator."""
-        return _Pulling(self._open, self._turns, foreign=self._foreign)
+        turns = self._turns if self._foreign else self._runtime.lock()  # G16: an iterator of a run's own is that run's
+        return _Pulling(self._open, turns, foreign=self._foreign)
 
 
 @final
@@ -438,7 +463,10 @@ class _Reading(Generic[T]):
 
     def item(self, worker: int, epoch: int, index: int, /) -> T | None:
         del worker, epoch
-        return self._sequence[index]
+        try:
+            return self._sequence[index]
+        except EndOfStream as error:  # G5
+            raise RuntimeError("an item raised EndOfStream, which only a Compute may: the stream of a sequence has no end") from error
 
     def close(self) -> None:
         """Leave the sequence alone."""
@@ -465,6 +493,8 @@ class _Pulling(Generic[T]):
                 return next(self._iterator)
             except StopIteration:
                 raise EndOfStream from None
+            except EndOfStream as error:
+                raise RuntimeError("an iterator raised EndOfStream, which only a Compute may: an iterator ends with StopIteration") from error
 
     def close(self) -> None:
         close = None if self._foreign else getattr(self._iterator, "close", None)
@@ -522,7 +552,10 @@ def _integer(value: SupportsIndex, name: str) -> int:
 
 def _seed(value: SupportsIndex | None, name: str) -> int:
     # G25: this one number is all that is taken from, or done to, anything global
-    return random.getrandbits(SEED_BITS) if value is None else _integer(value, name)
+    number = random.getrandbits(SEED_BITS) if value is None else _integer(value, name)
+    if abs(number) >= MOST_SEED:
+        raise ArgumentValueError(f"{name} must be within 128 bits")
+    return number
 
 
 def _seconds(value: float | None) -> float | None:
@@ -531,10 +564,13 @@ def _seconds(value: float | None) -> float | None:
         return None
     if isinstance(value, bool) or not hasattr(value, "__float__"):
         raise ArgumentTypeError(f"timeout must be seconds or None, not {value!r}")
-    seconds = float(value)
+    try:
+        seconds = float(value)
+    except OverflowError:  # an integer of hundreds of digits
+        seconds = math.inf if value > 0 else -math.inf
     if not seconds >= 0:
         raise ArgumentValueError(f"timeout must be at least 0 seconds, not {value!r}")
-    return None if seconds == float("inf") else seconds
+    return None if seconds == math.inf else seconds
 
 
 def _loaded(state: Mapping[str, int | None]) -> tuple[int, Place]:
@@ -549,7 +585,8 @@ def _loaded(state: Mapping[str, int | None]) -> tuple[int, Place]:
     numbers = {name: _integer(value, f"state[{name!r}]") for name in names if (value := given[name]) is not None}
     length = numbers.get("length")
     place = Place(numbers.get("epoch", -1), numbers.get("position", -1), numbers.get("rank", -1), length)
-    if min(place.epoch, place.position, place.rank) < 0 or place.rank < place.position or "seed" not in numbers:
+    sensible = 0 <= place.position <= place.rank < MOST and 0 <= place.epoch < MOST and (length is None or 0 < length < MOST)
+    if not sensible or abs(numbers.get("seed", MOST_SEED)) >= MOST_SEED:
         raise ArgumentValueError(f"not a state that state_dict() returned: {given!r}")
     if place.position and (length is None or place.position >= length):
         raise ArgumentValueError(f"not a state that state_dict() returned: position {place.position} of an epoch of {length} items")

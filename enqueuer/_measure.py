@@ -317,7 +317,7 @@ class _Once(OrderedEnqueuer[object]):
 
 def _plain(part: _Part) -> Iterator[object]:
     """The plain loop. An item may ask about itself as it may in a worker (G9)."""
-    here = Here(None, 0, 1, SEED)
+    here = Here(None, None, 0, 1, SEED)
     token = current.set(here)
     try:
         for index in range(len(part)):

@@ -17,6 +17,7 @@ Rules:
 
 from __future__ import annotations
 
+import operator
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -95,7 +96,7 @@ class Run(Generic[T]):
     def __init__(self, terms: Terms[T], owner: object) -> None:
         self._terms: Final = terms
         self._lock: Final = terms.lock
-        self._parkers: Final = tuple(terms.runtime.parker() for _ in range(terms.workers))
+        self._outer: Final = current.get()  # G14: the item that starts this run, if one does; a stop of its run must not wait for it here
         self._watch: Final = weakref.ref(owner, _ringer(self))  # G20: nobody can reach the run any more, except its own threads
         # all that follows is guarded by _lock, except that _rung may be set by anyone
         self._window: Final[Window[T]] = self.make_window()
@@ -103,6 +104,7 @@ class Run(Generic[T]):
         self._takers: Final[dict[Parker, None]] = {}
         self._joiners: Final[dict[Parker, None]] = {}
         self._threads: Final[list[Thread]] = []
+        self._parkers: Final[list[Parker]] = []  # of the workers, by number
         self._present = 0  # threads that may still call user code: the workers, and the one that starts them
         self._booted = False  # whether start() has nothing more to wait for
         self._boot_error: Exception | None = None
@@ -146,7 +148,7 @@ class Run(Generic[T]):
         """Body of a worker thread: claim, compute, put."""
         try:
             terms = self._terms
-            here = Here(self, number, terms.workers, terms.plan.seed)
+            here = Here(self, self._outer, number, terms.workers, terms.plan.seed)
             current.set(here)
             compute = terms.compute.item
             with self._lock:
@@ -171,11 +173,13 @@ class Run(Generic[T]):
                     else:
                         claim = self._put(number, rank, item)
                         item = None  # G6: handed on as it is; the worker keeps nothing alive
-        except BaseException:  # not an item's: the run can't go on, and nobody must wait for it
-            self.ring()
-            raise
+        except BaseException as error:  # not an item's: it was thrown into this thread, or the plan or the compute is none
+            with self._lock:
+                self._window.lost(number, error)
+                self._wake_takers()
         finally:
-            self._leave()
+            if not self._terms.process.forked:
+                self._leave()
 
     def _claim(self, number: int) -> _Claim:
         """With the lock held: claim what there is; `NOTHING` and idle if there is none, `None` if the run is over."""
@@ -206,6 +210,8 @@ class Run(Generic[T]):
 
     def _put(self, number: int, rank: int, item: T | None) -> _Claim:
         """Hand an item over, and claim again in the same critical section."""
+        if self._terms.process.forked:  # G28: the item has forked; this is the child, and the run is not its own
+            return None
         with self._lock:
             window = self._window
             window.put(rank, item)
@@ -215,6 +221,8 @@ class Run(Generic[T]):
 
     def _finish(self, number: int, rank: int, error: BaseException | None) -> _Claim:
         """The stream ends before `rank`."""
+        if self._terms.process.forked:
+            return None
         with self._lock:
             displaced = self._window.finish(rank, error)  # dropped when the lock is released: its frames may hold what has a finalizer
             self._wake_takers()  # the end may be the next rank
@@ -228,15 +236,20 @@ class Run(Generic[T]):
         outcome: Span | BaseException
         try:
             length = terms.compute.turn(hook=turn.epoch != terms.plan.start.epoch)  # G7: between two epochs, not before the first
-            outcome = terms.plan.span(turn.epoch, turn.rank, length)
-            if outcome.end <= turn.rank:
+            outcome = terms.plan.span(turn.epoch, turn.rank, None if length is None else operator.index(length))
+            if operator.index(outcome.end) <= turn.rank:
                 raise ArgumentValueError(f"the plan opens no rank: its span ends at {outcome.end}, and {turn.rank} is next")
         except BaseException as error:  # G11
             outcome = _annotated(error, f"turn of epoch {turn.epoch} (before rank {turn.rank})")
+        if terms.process.forked:
+            return None
         with self._lock:
+            previous = self._window.span  # dropped when the lock is released: its order may be the user's
             self._window.turned(outcome)
             self._wake_takers()  # the end may be the next rank
-            return self._claim(number)
+            claim = self._claim(number)
+        del previous
+        return claim
 
     def _arrive(self) -> bool:
         """A thread that may call user code begins; false if it must not."""
@@ -252,11 +265,17 @@ class Run(Generic[T]):
             if self._present > 1:
                 self._present -= 1
                 return
+        failed: BaseException | None = None
         try:
             self._terms.compute.close()
+        except BaseException as error:  # told as threads do, and kept
+            failed = error
+            raise
         finally:
             with self._lock:
-                never_taken = self._window.stop()
+                over = self._rung or self._window.state is not RunState.RUNNING
+                never_taken = self._window.stop() if over else None  # if not, all workers were lost: what they left is still to be taken
+                self._window.error = self._window.error or failed
                 self._present = 0
                 self._wake_joiners()
             del never_taken
@@ -344,6 +363,7 @@ class Run(Generic[T]):
     def start(self) -> None:
         """Start the workers, and let them begin once all are there. On any error some may be: the caller stops the run (G18)."""
         parker = self._terms.runtime.parker()
+        self._terms.process.at_exit(self)
         try:
             self._terms.runtime.boot(self._boot)
             while not self._has_booted(parker):
@@ -365,7 +385,7 @@ class Run(Generic[T]):
 
     def _boot(self) -> None:
         """Body of a bare thread that starts the workers: `Thread.start()` does not survive an interrupt, and here none can arrive."""
-        current.set(Here(self, 0, self._terms.workers, self._terms.plan.seed))
+        current.set(Here(self, self._outer, 0, self._terms.workers, self._terms.plan.seed))
         error: Exception | None = None
         try:
             if self._arrive():
@@ -385,6 +405,8 @@ class Run(Generic[T]):
 
     def _start_worker(self, number: int) -> None:
         thread = self._terms.runtime.thread(partial(self._work, number), f"enqueuer-worker-{number}")
+        with self._lock:
+            self._parkers.append(self._terms.runtime.parker())
         thread.start()
         with self._lock:
             self._threads.append(thread)
@@ -397,10 +419,14 @@ class Run(Generic[T]):
         with self._lock:
             never_taken = self._end()
         del never_taken  # outside the lock
+        return False if self._is_own() else self._join(timeout)
+
+    def _is_own(self) -> bool:
+        """Whether this is a thread of the run, or of one that an item of it has started: waiting for oneself would never end (G14)."""
         here = current.get()
-        if here is not None and here.run is self:  # G14: waiting for oneself would never end
-            return False
-        return self._join(timeout)
+        while here is not None and here.run is not self:
+            here = here.outer
+        return here is not None
 
     def _end(self) -> object:
         """With the lock held: stop the window, wake everyone. The caller drops what is returned outside the lock."""
@@ -425,6 +451,8 @@ class Run(Generic[T]):
                     if not self._present:
                         break
                     stuck = bool(self._window.under_way)
+                if runtime.finalizing():  # G20: no thread of the run will ever run again
+                    return False
                 if timeout is None:
                     parker.park()
                     continue
@@ -465,7 +493,7 @@ class Run(Generic[T]):
             place = self.place()
             window = self._window
             return Statistics(
-                state=window.state,
+                state=RunState.STOPPED if self._rung and window.state is RunState.RUNNING else window.state,
                 epoch=place.epoch,
                 position=place.position,
                 rank=window.rank,
@@ -501,12 +529,12 @@ def _ringer(run: Run[T]) -> Callable[[object], None]:
 
 def _annotated(error: BaseException, where: str) -> BaseException:
     """The error as it is to be delivered: itself, with a note that says where it comes from."""
-    if isinstance(error, StopIteration):  # it would silently end the consumer's loop; generators make the same of it
+    if issubclass(type(error), StopIteration):  # it would silently end the consumer's loop; generators make the same of it
         told = RuntimeError(f"{where} raised StopIteration")
         told.__cause__ = error
         return told
     try:
         BaseException.add_note(error, f"enqueuer: raised by {where}")
-    except Exception:  # noqa: S110 - it has an attribute __notes__ of its own, and is delivered without ours
+    except BaseException:  # noqa: S110 - it has an attribute __notes__ of its own, and is delivered without ours
         pass
     return error

@@ -8,13 +8,16 @@ Rules:
 from __future__ import annotations
 
 import _thread
+import atexit
 import os
+import sys
 import threading
 import time
+import weakref
 from collections.abc import Callable
 from typing import ClassVar, Final, final
 
-from ._types import Lock, Parker, Process, Runtime, Thread
+from ._types import Lock, Parker, Process, Runtime, Stoppable, Thread
 
 __all__ = ["REAL"]
 
@@ -51,14 +54,17 @@ class _Permit:
 
 @final
 class _Process:
-    """One object for each process that starts runs; a fork turns it into a thing of the past."""
+    """One object for each process that starts runs. It knows which runs to end at exit; a fork turns it into a thing of the past."""
 
-    __slots__ = ("forked",)
     this: ClassVar[_Process | None] = None
     guard: ClassVar = _thread.allocate_lock()
 
     def __init__(self) -> None:
         self.forked = False
+        self.runs: Final[weakref.WeakSet[Stoppable]] = weakref.WeakSet()
+
+    def at_exit(self, run: Stoppable) -> None:
+        self.runs.add(run)
 
     @classmethod
     def current(cls) -> _Process:
@@ -66,15 +72,22 @@ class _Process:
             if cls.this is not None:
                 return cls.this
             cls.this = cls()
+            atexit.register(cls.end)
             if hasattr(os, "register_at_fork"):  # where there is no fork there is nothing to watch
                 os.register_at_fork(after_in_child=cls.leave)
-        return cls.this
+            return cls.this
+
+    @classmethod
+    def end(cls) -> None:
+        for run in list(cls.this.runs) if cls.this is not None else ():
+            run.stop(0)
 
     @classmethod
     def leave(cls) -> None:
-        assert cls.this is not None
-        cls.this.forked = True
-        cls.this = cls()
+        cls.guard = _thread.allocate_lock()  # the old one may be held by a thread that is not here
+        if cls.this is not None:
+            cls.this.forked = True
+            cls.this = cls()
 
 
 @final
@@ -96,6 +109,9 @@ class _Real:
 
     def process(self) -> Process:
         return _Process.current()
+
+    def finalizing(self) -> bool:
+        return sys.is_finalizing()
 
 
 REAL: Final[Runtime] = _Real()

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Protocol, TypeVar, runtime_checkable
 
-__all__ = ["Compute", "EndOfStream", "Lock", "Parker", "Process", "Runtime", "SequenceLike", "Thread"]
+__all__ = ["Compute", "EndOfStream", "Lock", "Parker", "Process", "Runtime", "SequenceLike", "Stoppable", "Thread"]
 
 T_co = TypeVar("T_co", covariant=True)
 
@@ -100,12 +100,24 @@ class Thread(Protocol):
         ...
 
 
+class Stoppable(Protocol):
+    """What has to be stopped before the interpreter exits."""
+
+    def stop(self, timeout: float | None) -> bool:
+        """Stop it."""
+        ...
+
+
 class Process(Protocol):
     """A process, seen from itself and from its forks."""
 
     @property
     def forked(self) -> bool:
         """False in this process, true in every one that was forked from it since (G28)."""
+        ...
+
+    def at_exit(self, run: Stoppable) -> None:
+        """Call `run.stop(0)` when the interpreter exits, while threads still run, if the run still exists then (G20)."""
         ...
 
 
@@ -134,4 +146,8 @@ class Runtime(Protocol):
 
     def process(self) -> Process:
         """Return this process."""
+        ...
+
+    def finalizing(self) -> bool:
+        """Whether the interpreter is being torn down: no other thread will ever run again."""
         ...

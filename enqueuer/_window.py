@@ -70,7 +70,7 @@ class Window(Generic[T]):
         self.rank = plan.start.rank  # the next to take
         self.claimed = plan.start.rank  # the next to claim
         self.end = plan.start.rank  # the first rank that is not open
-        self.last = False  # whether the stream ends at `end`
+        self.last = plan.epochs is not None and plan.start.epoch >= plan.epochs  # whether the stream ends at `end`
         self.error: BaseException | None = None  # why it ends there
         self.epoch = plan.start.epoch  # the one that the next turn begins
         self.turning = True  # start() has the first turn, until all workers are there
@@ -108,9 +108,17 @@ class Window(Generic[T]):
 
     def put(self, rank: int, item: T | None) -> None:
         """A worker has computed its item. Beyond an error, or after the run, nobody will want it."""
-        del self.under_way[rank]
         if rank < self.end and self.state is RunState.RUNNING:
             self.ready[rank] = item
+        del self.under_way[rank]
+
+    def lost(self, worker: int, error: BaseException) -> None:
+        """A worker is gone, with what it had under way, for a reason that is no item's: the stream ends there, or after all that was claimed."""
+        ranks = [rank for rank, who in self.under_way.items() if who == worker]
+        for rank in ranks:
+            del self.under_way[rank]
+            self.turning = self.turning and rank != self.claimed
+        self._cut(min(ranks, default=self.claimed), error)
 
     def finish(self, rank: int, error: BaseException | None) -> BaseException | None:
         """The stream ends before `rank`: its computation found no more items, or failed with `error`. Return the error that this displaces."""

@@ -36,7 +36,7 @@ ARROWS: dict[str, set[str]] = {
 }
 PURE = {"guarantees", "errors", "_types", "_plan", "_window"}
 COMMAND = {"_digest", "_sources", "_measure", "_report", "__main__"}
-SEAM = {"_thread", "os", "threading", "time"}
+SEAM = {"_thread", "atexit", "os", "threading", "time"}
 """What only `_runtime` may import, the command apart, which is a user of the package like any other."""
 
 MACHINERY = SEAM | {"asyncio", "concurrent", "multiprocessing", "queue", "sched", "select", "selectors", "signal", "socket", "subprocess"}

@@ -1,9 +1,12 @@
 """What may be given to a `GeneratorEnqueuer` in thread mode, and how often it can be had (G2, G5, G11, G17)."""
 
+import threading
+
 import pytest
 
-from enqueuer import GeneratorEnqueuer, item_seed, worker_info
+from enqueuer import EndOfStream, GeneratorEnqueuer, OrderedEnqueuer, item_seed, worker_info
 from enqueuer._plan import item_seed as seed_of
+from enqueuer.testing.subject import Gate, Numbers
 
 
 def all_of(generator, workers=3, size=4):
@@ -79,3 +82,66 @@ def test_an_unseeded_one_draws_its_seed_once() -> None:
     enqueuer = GeneratorEnqueuer([1])
     assert enqueuer.random_seed == enqueuer.random_seed
     assert 0 <= enqueuer.random_seed < 2**53
+
+
+def test_a_straggler_in_a_generator_of_an_earlier_run_does_not_block_a_later_one() -> None:
+    """G16: each run of a callable has an iterator of its own, and so has each its own turns."""
+    gate, made = Gate(), []
+
+    def numbers():
+        made.append(1)
+        if len(made) == 1:
+            gate.enter()
+        yield from range(3)
+
+    enqueuer = GeneratorEnqueuer(numbers)
+    enqueuer.start(1, 1)
+    assert gate.wait_arrived(1)
+    assert not enqueuer.stop(0)
+    enqueuer.start(1, 1)
+    assert list(enqueuer.get(timeout=30)) == [0, 1, 2]
+    gate.open()
+    assert enqueuer.stop()
+
+
+def test_end_of_stream_is_for_computes_and_an_error_from_anything_else() -> None:
+    """G5, G10: or an item could end the stream without a word."""
+
+    def broken():
+        yield 1
+        raise EndOfStream
+
+    with GeneratorEnqueuer(broken) as enqueuer:
+        enqueuer.start()
+        items = enqueuer.get(timeout=30)
+        assert next(items) == 1
+        with pytest.raises(RuntimeError, match="EndOfStream"):
+            next(items)
+
+    def item(index):
+        raise EndOfStream
+
+    with OrderedEnqueuer(Numbers(2, item)) as enqueuer:
+        enqueuer.start()
+        with pytest.raises(RuntimeError, match="EndOfStream"):
+            next(enqueuer.get(timeout=30))
+
+
+def test_an_error_while_a_generator_is_closed_is_kept() -> None:
+    def stubborn():
+        try:
+            yield from range(100)
+        finally:
+            raise ValueError("on the way out")
+
+    told, before = [], threading.excepthook
+    threading.excepthook = told.append
+    try:
+        enqueuer = GeneratorEnqueuer(stubborn)
+        enqueuer.start(2, 3)
+        assert next(enqueuer.get()) == 0
+        assert enqueuer.stop()
+    finally:
+        threading.excepthook = before
+    assert str(enqueuer.statistics().error) == "on the way out"
+    assert len(told) == 1

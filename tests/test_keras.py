@@ -167,6 +167,7 @@ def test_stop_releases_a_consumer_that_waits_for_a_long_item_without_delivering_
     enqueuer.start(1, 1)
     consumer = threading.Thread(target=lambda: got.extend(enqueuer.get()))
     consumer.start()
+    assert gate.wait_arrived(1)
     while not enqueuer.statistics().blocked_consumers:
         time.sleep(0)
     assert not enqueuer.stop(0)

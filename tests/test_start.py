@@ -187,6 +187,9 @@ def test_a_seed_that_is_no_integer_is_refused(seed) -> None:
         {"seed": 1, "epoch": 0, "position": 3, "rank": 3, "length": 3},
         {"seed": 1, "epoch": 0, "position": 2, "rank": 1, "length": 3},
         {"seed": 1, "epoch": 0, "position": 2, "rank": 2, "length": None},
+        {"seed": 1, "epoch": 0, "position": 0, "rank": 0, "length": 0},
+        {"seed": 1, "epoch": 0, "position": 0, "rank": 2**63, "length": 3},
+        {"seed": 2**200, "epoch": 0, "position": 0, "rank": 0, "length": 3},
     ],
 )
 def test_a_state_that_none_returned_is_refused_and_changes_nothing(state) -> None:
@@ -210,3 +213,23 @@ def test_a_state_of_another_sequence_is_an_error_where_the_stream_would_have_beg
     with pytest.raises(ValueError, match="position 2 of an epoch of 3 items"):
         next(enqueuer.get())
     assert enqueuer.stop()
+
+
+@pytest.mark.parametrize("shuffle", ["False", 42, None])
+def test_a_shuffle_that_is_neither_true_nor_false_is_refused(shuffle) -> None:
+    """G23: TensorFlow's third argument is easily taken for a seed."""
+    with pytest.raises(TypeError, match="shuffle"):
+        OrderedEnqueuer([1, 2], False, shuffle)
+
+
+def test_a_seed_that_json_would_not_keep_is_refused() -> None:
+    with pytest.raises(ValueError, match="seed"):
+        OrderedEnqueuer([1], seed=10**5000)
+
+
+def test_a_timeout_of_any_size_is_a_number_of_seconds() -> None:
+    with OrderedEnqueuer([1]) as enqueuer:
+        enqueuer.start()
+        assert next(enqueuer.get(timeout=10**400)) == 1
+        with pytest.raises(ValueError, match="timeout"):
+            enqueuer.get(timeout=-(10**400))

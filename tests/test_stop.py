@@ -1,6 +1,8 @@
 """Ending a run: by stop, by dropping it, with the interpreter (G14 to G16, G20)."""
 
+import ctypes
 import gc
+import os
 import signal
 import subprocess
 import sys
@@ -263,15 +265,165 @@ def test_a_straggler_in_an_iterator_keeps_a_restarted_run_waiting_and_nothing_wo
     assert enqueuer.stop()
 
 
-def test_a_worker_that_fails_outside_of_an_item_ends_the_run_instead_of_hanging(monkeypatch) -> None:
-    """What must not happen: a fault of the enqueuer itself, or an exception thrown into its thread. G21 all the same."""
-    told = []
-    monkeypatch.setattr(threading, "excepthook", told.append)
+def test_what_fails_in_a_worker_outside_of_an_item_is_delivered_too(monkeypatch) -> None:
+    """What must not happen: a fault of the enqueuer itself, or an exception thrown into its thread. G10 and G21 all the same."""
     enqueuer = OrderedEnqueuer(Numbers(5))
+    monkeypatch.setattr("enqueuer._window.Window.put", None)
     enqueuer.start(2, 1)
-    run = enqueuer.current_run()
-    monkeypatch.setattr(type(run._window), "put", None)
-    assert list(enqueuer.get(timeout=30)) in ([], [0])
+    with pytest.raises(TypeError):
+        next(enqueuer.get(timeout=30))
     assert enqueuer.stop()
+    assert isinstance(enqueuer.statistics().error, TypeError)
+
+
+def test_an_exception_thrown_into_a_waiting_worker_comes_after_what_was_computed() -> None:
+    enqueuer = OrderedEnqueuer(Numbers(5))
+    enqueuer.start(1, 3)
+    while enqueuer.statistics().blocked_workers < 1:
+        time.sleep(0)
+    (worker,) = (thread for thread in threading.enumerate() if thread.name == "enqueuer-worker-0")
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(worker.ident), ctypes.py_object(MemoryError))
+    items, got = enqueuer.get(timeout=30), []
+    with pytest.raises(MemoryError):
+        for item in items:
+            got.append(item)  # noqa: PERF402 - what came before the error counts
+    assert got[:3] == [0, 1, 2]
+    assert enqueuer.stop()
+
+
+FORGOTTEN = """
+import sys
+from enqueuer import OrderedEnqueuer
+class Holder:
+    def __init__(self, enqueuer): self.enqueuer = enqueuer
+    def __del__(self): assert self.enqueuer.stop(5)
+def with_block():
+    with OrderedEnqueuer([1, 2, 3]) as enqueuer:
+        enqueuer.start(2)
+        yield from enqueuer.get()
+def finally_block():
+    enqueuer = OrderedEnqueuer([1, 2, 3])
+    enqueuer.start(2)
+    try: yield from enqueuer.get()
+    finally: enqueuer.stop()
+def deleted():
+    enqueuer = OrderedEnqueuer([1, 2, 3])
+    enqueuer.start(2)
+    global kept
+    kept = Holder(enqueuer)
+    yield from enqueuer.get()
+items = globals()[sys.argv[1]]()
+assert next(items) == 1
+"""
+
+
+@pytest.mark.parametrize("how", ["with_block", "finally_block", "deleted"])
+@pytest.mark.parametrize(
+    "end", ["", "raise SystemExit(0)", "import gc; gc.disable(); sys.setswitchinterval(1e-5)"], ids=["ends", "exits", "switches"]
+)
+def test_the_interpreter_exits_though_a_stop_comes_when_no_thread_runs_any_more(how, end) -> None:
+    """G20: generators and finalizers that are kept until the very end call stop() when the workers can no longer answer."""
+    process = subprocess.run([sys.executable, "-W", "error", "-c", FORGOTTEN + end, how], capture_output=True, text=True, timeout=30, check=False)
+    assert (process.returncode, process.stdout, process.stderr) == (0, "", "")
+
+
+def test_a_stop_at_the_very_end_gives_a_stuck_item_up() -> None:
+    text = """
+import os, types
+elsewhere = types.ModuleType("elsewhere")  # or the stuck frame would keep this module, and nothing in it would be finalized
+exec('''
+import threading, time
+begun = threading.Event()
+class Sequence:
+    def __len__(self): return 5
+    def __getitem__(self, index):
+        begun.set()
+        time.sleep(60)
+''', vars(elsewhere))
+from enqueuer import OrderedEnqueuer
+enqueuer = OrderedEnqueuer(elsewhere.Sequence())
+enqueuer.start(2, 4)
+elsewhere.begun.wait()
+class Late:
+    def __del__(self, stop=enqueuer.stop, write=os.write): write(1, str(stop()).encode())
+late = Late()
+"""
+    out, err = script(text).communicate(timeout=30)
+    assert (out, err) == ("False", "")
+
+
+def test_a_with_block_that_is_left_by_an_exception_does_not_wait_for_a_stuck_item() -> None:
+    gate = Gate()
+    enqueuer = OrderedEnqueuer(Numbers(5, lambda _: gate.enter()))
+    before = time.monotonic()
+    with pytest.raises(TimeoutError, match="rank 0"), enqueuer:
+        enqueuer.start(2, 2)
+        assert gate.wait_arrived(2)
+        next(enqueuer.get(timeout=0.01))
+    assert time.monotonic() - before < 5
     assert not enqueuer.is_running()
-    assert told
+    gate.open()
+    assert enqueuer.stop()
+
+
+def test_an_item_of_an_inner_run_may_stop_the_outer_one() -> None:
+    """G14: to wait there would be to wait for the item that waits for it."""
+    results = []
+
+    def inner(index):
+        results.append(outer.stop())
+        return index
+
+    def item(_):
+        with OrderedEnqueuer(Numbers(3, inner)) as enqueuer:
+            enqueuer.start(1, 1)
+            return next(enqueuer.get(timeout=30))
+
+    outer = OrderedEnqueuer(Numbers(3, item))
+    outer.start(1, 1)
+    assert list(outer.get(timeout=30)) == []
+    assert outer.stop(30)
+    assert results
+    assert set(results) == {False}
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+def test_the_child_of_an_item_that_forks_does_not_go_on_as_a_worker() -> None:
+    """G28: it ends with its item, and computes nothing for a run that is its parent's."""
+    text = """
+import os, sys
+from enqueuer import OrderedEnqueuer
+class Sequence:
+    def __len__(self): return 100
+    def __getitem__(self, index):
+        if index == 1: os.fork()
+        return index, os.getpid()
+with OrderedEnqueuer(Sequence()) as enqueuer:
+    enqueuer.start(1, 4)
+    items = enqueuer.get()
+    assert [next(items) for _ in range(9)] == [(index, os.getpid()) for index in range(9)]
+assert os.waitstatus_to_exitcode(os.waitpid(-1, 0)[1]) == 0
+"""
+    process = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, timeout=30, check=False)
+    assert process.returncode == 0, process.stderr
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+def test_leaving_a_with_block_in_a_forked_child_hides_nothing() -> None:
+    """G28: get() and stop() raise there; the end of the block does not, or it would hide how it was left."""
+    with OrderedEnqueuer(Numbers(5)) as enqueuer:
+        enqueuer.start(2, 4)
+        child = os.fork()
+        if child == 0:
+            status = 1
+            try:
+                with pytest.raises(RuntimeError, match="fork"):
+                    enqueuer.get()
+                enqueuer.__exit__(None, None, None)
+                status = 0
+            finally:
+                os._exit(status)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        assert next(enqueuer.get()) == 0

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 import pytest
 
-from enqueuer import Compute, EndOfStream, Place, Plan, RunState, SequenceEnqueuer, Span, item_seed, worker_info
+from enqueuer import Compute, EndOfStream, OrderedEnqueuer, Place, Plan, RunState, SequenceEnqueuer, Span, item_seed, worker_info
 from enqueuer.testing.checks import CHECKS
 from enqueuer.testing.subject import REFERENCE
 
@@ -136,3 +136,62 @@ def test_an_item_can_ask_who_computes_it_and_an_outsider_cannot() -> None:
 def test_the_base_class_cannot_be_made() -> None:
     with pytest.raises(TypeError, match="abstract"):
         SequenceEnqueuer([1])
+
+
+@pytest.mark.parametrize("epochs", [-1, 0])
+def test_a_plan_without_an_epoch_ends_at_once(epochs) -> None:
+    class Empty(Endless):
+        def make_plan(self, start: Place) -> Plan:
+            return Plan(start=start, epochs=epochs)
+
+    with Empty(range(4)) as empty:
+        empty.start(2, 3)
+        assert list(empty.get(timeout=30)) == []
+        assert empty.statistics().state is RunState.ENDED
+
+
+def test_a_finite_plan_that_resumes_at_its_end_is_at_its_end() -> None:
+    """G27: it goes on exactly there."""
+
+    class Once(OrderedEnqueuer):
+        def make_plan(self, start: Place) -> Plan:
+            return replace(super().make_plan(start), epochs=1)
+
+    with Once([1, 2, 3]) as once:
+        once.start()
+        assert list(once.get()) == [1, 2, 3]
+        once.load_state_dict(once.state_dict())
+        once.start()
+        assert list(once.get(timeout=30)) == []
+
+
+@pytest.mark.filterwarnings(
+    "ignore::pytest.PytestUnhandledThreadExceptionWarning", "ignore::pytest.PytestUnraisableExceptionWarning"
+)  # nor can it be closed
+@pytest.mark.parametrize("wrong", [len, Applied, None])
+def test_a_compute_that_is_none_is_an_error_and_no_hang(wrong) -> None:
+    class Wrong(Endless):
+        def make_compute(self) -> Compute[object]:
+            return wrong
+
+    enqueuer = Wrong(range(4))
+    enqueuer.start(2, 3)
+    with pytest.raises((AttributeError, TypeError)):
+        next(enqueuer.get(timeout=30))
+    assert not enqueuer.is_running()
+
+
+@pytest.mark.parametrize("end", [2.5, "9", None])
+def test_a_plan_that_is_none_is_an_error_and_no_hang(end) -> None:
+    class Odd(Plan):
+        def span(self, epoch: int, rank: int, length: int | None) -> Span:
+            return Span(epoch, rank, length, end)
+
+    class Wrong(Endless):
+        def make_plan(self, start: Place) -> Plan:
+            return Odd(start=start)
+
+    with Wrong(range(4)) as wrong:
+        wrong.start(2, 3)
+        with pytest.raises(TypeError):
+            next(wrong.get(timeout=30))
