@@ -1,13 +1,12 @@
 """The commands: `python -m enqueuer measure`. Arguments, exit codes and one-line errors; what the commands do is elsewhere.
 
-Exit codes: 0 done; 1 the sequence failed, or not all settings delivered the same items; 2 wrong usage; 130 interrupted.
+Exit codes: 0 done; 1 the sequence failed, not all settings delivered the same items, or nobody read the result; 2 wrong usage; 130 interrupted.
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib
-import math
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -24,6 +23,7 @@ __all__ = ["main"]
 PROGRAM: Final = f"python -m {__package__}"
 EXAMPLE: Final = "the standard library's source files, tokenised"
 MOST_NAMES: Final = 8
+MOST_STEP: Final = 60_000
 
 
 class TargetError(EnqueuerError, ValueError):
@@ -56,12 +56,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     Raises:
         SystemExit: For wrong usage and for `--help`.
     """
+    if None in (sys.stdout, sys.stderr):  # the shell has closed them: there is nobody to tell
+        return 1
     arguments = _parser().parse_args(argv, _Arguments())
     try:
         code = arguments.command(arguments)
         sys.stdout.flush()
     except BrokenPipeError:  # whoever reads the output has seen enough, and Python is not to try again at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except OSError as error:
+        print(f"{PROGRAM}: the result could not be written: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print(f"{PROGRAM}: interrupted", file=sys.stderr)
@@ -106,11 +111,11 @@ def _parser() -> _Parser:
 
 
 def _measure(arguments: _Arguments) -> int:
-    name = arguments.target or EXAMPLE
+    name = EXAMPLE if arguments.target is None else arguments.target
     progress = Progress(sys.stderr)
     try:
         with redirect_stdout(sys.stderr):  # whatever the sequence prints is no part of the result
-            sequence = _load(arguments.target) if arguments.target else _example()
+            sequence = _example() if arguments.target is None else _load(arguments.target)
             settings = tuple(Setting(Mode.THREADS, workers) for workers in arguments.workers)
             job = Job(sequence, settings, arguments.max_queue_size, arguments.items, arguments.rounds, arguments.step)
             found = measure(job, progress)
@@ -146,7 +151,7 @@ def _load(target: str) -> SequenceLike[object]:
         sys.path.insert(0, os.getcwd())  # noqa: PTH109
     try:
         found: object = importlib.import_module(module_name)
-    except (Exception, SystemExit) as error:
+    except (Exception, SystemExit, GeneratorExit) as error:
         missing = error.name if isinstance(error, ModuleNotFoundError) else None
         if isinstance(error, (ValueError, TypeError)) and module_name.startswith("."):
             missing = module_name
@@ -155,13 +160,16 @@ def _load(target: str) -> SequenceLike[object]:
         raise ReadingError(f"importing {module_name!r} raised {shortly(error)}") from error
     where = f"module {module_name!r}"
     for name in path.split("."):
-        if not hasattr(found, name):
-            raise TargetError(f"{target}: {where} has no attribute {name!r}: {_public(found)}")
-        found, where = getattr(found, name), f"{name!r}"
+        try:
+            found, where = getattr(found, name), f"{name!r}"
+        except AttributeError:
+            raise TargetError(f"{target}: {where} has no attribute {name!r}: {_public(found)}") from None
+        except Exception as error:
+            raise ReadingError(f"reading {name!r} raised {shortly(error)}") from error
     if isinstance(found, type) or (callable(found) and not isinstance(found, SequenceLike)):
         try:
             found = found()
-        except (Exception, SystemExit) as error:
+        except (Exception, SystemExit, GeneratorExit) as error:
             raise ReadingError(f"calling it without arguments raised {shortly(error)}: name a callable that works so") from error
     if not isinstance(found, SequenceLike):
         lacking = next(method for method in ("__len__", "__getitem__") if not hasattr(found, method))
@@ -197,8 +205,8 @@ def _milliseconds(text: str) -> float:
         number = float(text)
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of milliseconds") from None
-    if not 0 <= number < math.inf:
-        raise argparse.ArgumentTypeError(f"must be at least 0, not {text}")
+    if not 0 <= number <= MOST_STEP:
+        raise argparse.ArgumentTypeError(f"must be from 0 to {MOST_STEP} milliseconds, not {text}")
     return number / 1000
 
 

@@ -39,7 +39,7 @@ def fingerprint(item: object) -> Fingerprint:
     walk = _Walk({})
     try:
         walk.feed(item)
-    except Exception as error:
+    except (Exception, SystemExit, GeneratorExit) as error:
         raise OpaqueError(f"Items of type {type(item).__name__!r} can't be compared: {error} ({type(error).__name__}).") from error
     return walk.result()
 

@@ -275,7 +275,10 @@ def measure(job: Job, progress: Callable[[int, int, str], None] = lambda _done, 
 
 def shortly(error: BaseException) -> str:
     """Return an error in one line: its type, its message, the line of code that raised it."""
-    message = " ".join(str(error).split())
+    try:
+        message = " ".join(str(error).split())
+    except Exception:
+        message = "(its message can't be had)"
     frames = traceback.extract_tb(error.__traceback__)
     where = f" ({os.path.basename(frames[-1].filename)}, line {frames[-1].lineno}, in {frames[-1].name})" if frames else ""  # noqa: PTH119
     return f"{type(error).__name__}{': ' if message else ''}{message[:200]}{where}"
@@ -284,7 +287,7 @@ def shortly(error: BaseException) -> str:
 def _length(sequence: SequenceLike[object]) -> int:
     try:
         length = len(sequence)
-    except Exception as error:
+    except (Exception, SystemExit, GeneratorExit) as error:
         raise ReadingError(f"its length can't be read: len() raised {shortly(error)}") from error
     if length < 1:
         raise ReadingError(f"its length is {length}: there is nothing to measure")
@@ -324,7 +327,7 @@ def _plain(part: _Part) -> Iterator[object]:
             here.epoch, here.index = 0, index
             try:
                 item = part[index]
-            except (Exception, SystemExit) as error:
+            except (Exception, SystemExit, GeneratorExit) as error:
                 before = f", or measure only those before it with --items {index}" if index else ""
                 raise ReadingError(f"item {index} raised {shortly(error)}: repair it{before}") from error
             yield item
@@ -354,7 +357,7 @@ def _read(
         enqueuer.start(setting.workers, job.max_queue_size)
         try:
             one = _consumed(enqueuer.get(), job.step, enough, see, begin=begin, cpu=cpu)
-        except (Exception, SystemExit) as error:
+        except (Exception, SystemExit, GeneratorExit) as error:
             raise ReadingError(
                 f"item {enqueuer.statistics().rank} raised {shortly(error)} with {setting}, and not in the plain loop: "
                 "is it safe to compute items in several threads at once?"
