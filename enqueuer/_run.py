@@ -96,6 +96,7 @@ class Run(Generic[T]):
     def __init__(self, terms: Terms[T], owner: object) -> None:
         self._terms: Final = terms
         self._lock: Final = terms.lock
+        self._process: Final = terms.process
         self._outer: Final = current.get()  # G14: the item that starts this run, if one does; a stop of its run must not wait for it here
         self._watch: Final = weakref.ref(owner, _ringer(self))  # G20: nobody can reach the run any more, except its own threads
         # all that follows is guarded by _lock, except that _rung may be set by anyone
@@ -125,11 +126,10 @@ class Run(Generic[T]):
         self._takers.clear()
 
     def _wake_worker(self) -> None:
-        if not self._waking:
-            parker = next(reversed(self._idle))  # the latest to fall idle: the others sleep on
-            parker.unpark()
-            self._waking = True
-            self._idle.pop(parker, None)
+        parker = next(reversed(self._idle))  # the latest to fall idle: the others sleep on
+        parker.unpark()
+        self._waking = True
+        self._idle.pop(parker, None)
 
     def _wake_joiners(self) -> None:
         for parker in self._joiners:
@@ -154,22 +154,22 @@ class Run(Generic[T]):
             with self._lock:
                 claim = self._claim(number)
             while claim is not None:
-                here.epoch = here.index = None
                 if claim is NOTHING:
                     claim = self._wait(number)
                 elif isinstance(claim, Turn):
+                    here.epoch = here.index = None
                     claim = self._turn(number, claim)
                 else:
                     rank, span = claim
+                    epoch = index = None
                     try:
-                        here.epoch, here.index = span.work(rank)
-                        item = compute(number, here.epoch, here.index)
+                        epoch, index = span.work(rank)
+                        here.epoch, here.index = epoch, index
+                        item = compute(number, epoch, index)
                     except EndOfStream:
                         claim = self._finish(number, rank, None)
                     except BaseException as error:  # G10: whatever its type
-                        claim = self._finish(
-                            number, rank, _annotated(error, f"item at rank {rank} (epoch {here.epoch}, index {here.index}, worker {number})")
-                        )
+                        claim = self._finish(number, rank, _annotated(error, f"item at rank {rank} (epoch {epoch}, index {index}, worker {number})"))
                     else:
                         claim = self._put(number, rank, item)
                         item = None  # G6: handed on as it is; the worker keeps nothing alive
@@ -178,7 +178,7 @@ class Run(Generic[T]):
                 self._window.lost(number, error)
                 self._wake_takers()
         finally:
-            if not self._terms.process.forked:
+            if not self._process.forked:
                 self._leave()
 
     def _claim(self, number: int) -> _Claim:
@@ -187,7 +187,7 @@ class Run(Generic[T]):
         if self._rung or window.state is not RunState.RUNNING:
             return None
         claim = window.claim(number)
-        if self._idle and window.claimable(window.rank):
+        if self._idle and not self._waking and window.claimable(window.rank):
             self._wake_worker()
         if claim is None:
             self._idle[self._parkers[number]] = None
@@ -200,17 +200,18 @@ class Run(Generic[T]):
     def _wait(self, number: int) -> _Claim:
         """Wait once for something to claim."""
         parker = self._parkers[number]
-        since = self._terms.runtime.clock()
+        clock = self._terms.runtime.clock
+        since = clock()
         parker.park()
         with self._lock:
             self._idle.pop(parker, None)
             self._waking = False
-            self._workers_waited += self._terms.runtime.clock() - since
+            self._workers_waited += clock() - since
             return self._claim(number)
 
     def _put(self, number: int, rank: int, item: T | None) -> _Claim:
         """Hand an item over, and claim again in the same critical section."""
-        if self._terms.process.forked:  # G28: the item has forked; this is the child, and the run is not its own
+        if self._process.forked:  # G28: the item has forked; this is the child, and the run is not its own
             return None
         with self._lock:
             window = self._window
@@ -221,7 +222,7 @@ class Run(Generic[T]):
 
     def _finish(self, number: int, rank: int, error: BaseException | None) -> _Claim:
         """The stream ends before `rank`."""
-        if self._terms.process.forked:
+        if self._process.forked:
             return None
         with self._lock:
             displaced = self._window.finish(rank, error)  # dropped when the lock is released: its frames may hold what has a finalizer
@@ -241,7 +242,7 @@ class Run(Generic[T]):
                 raise ArgumentValueError(f"the plan opens no rank: its span ends at {outcome.end}, and {turn.rank} is next")
         except BaseException as error:  # G11
             outcome = _annotated(error, f"turn of epoch {turn.epoch} (before rank {turn.rank})")
-        if terms.process.forked:
+        if self._process.forked:
             return None
         with self._lock:
             previous = self._window.span  # dropped when the lock is released: its order may be the user's
@@ -290,7 +291,8 @@ class Run(Generic[T]):
             WaitTimeoutError: `timeout` seconds have passed (G26).
             BaseException: What ends the stream, to one of its consumers (G10, G11).
         """
-        self.check_process()
+        if self._process.forked:  # G28
+            self.check_process()
         if self._lock.owned():  # rule 5
             raise ReentryError("next() was called by a signal handler or finalizer that interrupted the enqueuer itself: call only stop() there")
         runtime = self._terms.runtime
@@ -322,7 +324,7 @@ class Run(Generic[T]):
         """With the lock held: the next item that is not `None`, `NOTHING` if it is not there yet."""
         window = self._window
         while not self._rung:  # G16: nothing is delivered after the end; a stopped window has nothing either
-            if self._idle and window.claimable(window.rank + window.takeable()):  # as it will be when the item was taken: rule 4
+            if self._idle and not self._waking and window.claimable(window.rank + window.takeable()):  # as it will be after the take: rule 4
                 self._wake_worker()
             item = window.take()  # G24: under the lock, so by one consumer only
             if item is NOTHING:
@@ -511,7 +513,7 @@ class Run(Generic[T]):
 
     def check_process(self) -> None:
         """Raise in a process forked since the start, where the lock may be held for ever by a thread that is not there (G28)."""
-        if self._terms.process.forked:  # G28
+        if self._process.forked:  # G28
             raise ForkedError("this run belongs to the process that started it, and this process is a fork of it: make a new enqueuer here")
 
 

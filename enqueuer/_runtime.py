@@ -104,8 +104,7 @@ class _Real:
     def thread(self, target: Callable[[], None], name: str) -> Thread:
         return threading.Thread(target=target, name=name, daemon=True)
 
-    def clock(self) -> float:
-        return time.monotonic()
+    clock = staticmethod(time.monotonic)
 
     def process(self) -> Process:
         return _Process.current()
