@@ -106,6 +106,7 @@ class Run(Generic[T]):
         self._joiners: Final[dict[Parker, None]] = {}
         self._threads: Final[list[Thread]] = []
         self._parkers: Final[list[Parker]] = []  # of the workers, by number
+        self._claims: Final[dict[int, tuple[int, Span]]] = {}  # worker -> the latest rank it has claimed, and the span that says what it is
         self._present = 0  # threads that may still call user code: the workers, and the one that starts them
         self._booted = False  # whether start() has nothing more to wait for
         self._boot_error: Exception | None = None
@@ -195,7 +196,8 @@ class Run(Generic[T]):
         if isinstance(claim, Turn):
             return claim
         assert window.span is not None  # a rank is claimable once a turn has opened it
-        return claim, window.span
+        self._claims[number] = rank_and_span = claim, window.span
+        return rank_and_span
 
     def _wait(self, number: int) -> _Claim:
         """Wait once for something to claim."""
@@ -296,9 +298,9 @@ class Run(Generic[T]):
         if self._lock.owned():  # rule 5
             raise ReentryError("next() was called by a signal handler or finalizer that interrupted the enqueuer itself: call only stop() there")
         runtime = self._terms.runtime
-        parker, since, now = None, 0.0, 0.0
+        parker, since, now, late = None, 0.0, 0.0, None
         try:
-            while True:
+            while late is None:
                 with self._lock:
                     if parker is not None:
                         now = self._end_wait(parker, now)
@@ -309,11 +311,13 @@ class Run(Generic[T]):
                         parker, since = runtime.parker(), runtime.clock()
                         now = since
                     elif timeout is not None and now - since >= timeout:  # G26
-                        raise WaitTimeoutError(f"no item within {timeout:g} s: {self._awaited()}")
+                        late = self._awaited()
+                        continue
                     self._takers[parker] = None
                 if self._rung:  # rule 5: register first, look then
                     raise StopIteration
                 parker.park(None if timeout is None else since + timeout - now)
+            raise WaitTimeoutError(f"no item within {timeout:g} s: {late()}")
         except BaseException:  # G22: who was interrupted while it waited has taken nothing; it waits for the same rank again
             if parker is not None:
                 with self._lock:
@@ -347,18 +351,15 @@ class Run(Generic[T]):
         self._consumers_waited += now - since
         return now
 
-    def _awaited(self) -> str:
-        """With the lock held: what the next item is, and what keeps it from coming."""
-        window = self._window
-        what = f"rank {window.rank}"
-        if window.span is not None and window.rank < window.span.end and window.span.length is not None:
-            epoch, index = window.span.work(window.rank)
-            what += f" (index {index} of epoch {epoch})"
-        if window.turning and window.rank == window.end:
-            return f"{what} waits for the turn of epoch {window.epoch} (its hook, length and order)"
-        if window.rank in window.under_way:
-            return f"{what} is being computed by worker {window.under_way[window.rank]}"
-        return f"{what} was not yet claimed by any of {self._terms.workers} workers"
+    def _awaited(self) -> Callable[[], str]:
+        """With the lock held: find out what the next item is and what keeps it from coming. To be called without it, as orders may be the user's."""
+        window, rank = self._window, self._window.rank
+        if window.turning and rank == window.end:
+            return f"rank {rank} waits for the turn of epoch {window.epoch} (its hook, length and order)".__str__
+        if rank not in window.under_way:
+            return f"rank {rank} was not yet claimed by any of {self._terms.workers} workers".__str__
+        worker = window.under_way[rank]
+        return partial(_computed, *self._claims[worker], worker)
 
     # anyone's side
 
@@ -515,6 +516,12 @@ class Run(Generic[T]):
         """Raise in a process forked since the start, where the lock may be held for ever by a thread that is not there (G28)."""
         if self._process.forked:  # G28
             raise ForkedError("this run belongs to the process that started it, and this process is a fork of it: make a new enqueuer here")
+
+
+def _computed(rank: int, span: Span, worker: int) -> str:
+    epoch, index = span.work(rank)
+    what = f"rank {rank}" if span.length is None else f"rank {rank} (index {index} of epoch {epoch})"
+    return f"{what} is being computed by worker {worker}"
 
 
 def _ringer(run: Run[T]) -> Callable[[object], None]:

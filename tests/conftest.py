@@ -89,6 +89,13 @@ def bare_threads_are_measured() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(autouse=True, scope="session")
+def interrupts_arrive() -> None:
+    """Let Ctrl-C reach tests and the programs they start, also where the shell that started pytest ignores it, as for jobs in the background."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 class _Armed:
     """Lets interrupts through between its entry and its exit, one for each time."""
 

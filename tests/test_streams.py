@@ -4,7 +4,8 @@ from collections.abc import Generator, Iterator
 
 import pytest
 
-from enqueuer import OrderedEnqueuer
+from enqueuer import GeneratorEnqueuer, OrderedEnqueuer
+from enqueuer._plan import permutation
 from enqueuer.errors import NotStartedError
 from enqueuer.testing.subject import Gate, Numbers
 
@@ -103,3 +104,40 @@ def test_a_loop_that_is_left_by_an_error_leaves_the_stream_usable(enqueuer) -> N
         for item in items:
             1 / item
     assert next(items) == 1
+
+
+def test_a_timeout_names_the_right_index_though_later_epochs_are_open_already() -> None:
+    """G26: with a shuffled order of each epoch, several of which fit into the window."""
+    gate, begun = Gate(), []
+
+    def item(index):
+        begun.append(index)
+        gate.enter()
+        return index
+
+    with OrderedEnqueuer(Numbers(3, item), shuffle=True, seed=3) as enqueuer:
+        enqueuer.start(9, 9)
+        assert gate.wait_arrived(9)
+        order = permutation(3, 0, 3)
+        with pytest.raises(TimeoutError, match=rf"rank 0 \(index {order[0]} of epoch 0\) is being computed by worker \d$"):
+            next(enqueuer.get(timeout=0.01))
+        gate.open()
+        items = enqueuer.get(timeout=30)
+        assert [next(items) for _ in range(3)] == order
+
+
+def test_a_timeout_says_the_rank_of_what_a_generator_computes() -> None:
+    gate = Gate()
+
+    def numbers():
+        yield 0
+        gate.enter()
+        yield 1
+
+    with GeneratorEnqueuer(numbers) as enqueuer:
+        enqueuer.start(2, 2)
+        assert next(enqueuer.get(timeout=30)) == 0
+        assert gate.wait_arrived(1)
+        with pytest.raises(TimeoutError, match=r"within 0.01 s: rank 1 is being computed by worker \d$"):
+            next(enqueuer.get(timeout=0.01))
+        gate.open()
