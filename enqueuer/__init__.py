@@ -16,6 +16,11 @@ The map, top-down; arrows between files point down this list only:
     _runtime     the seam to threads, locks and the clock
     _run         one run: the window under its lock, the worker loop, the waits, the stop
     _enqueuers   the face
+    _digest      whether two items are the same
+    _sources     real input that every machine has
+    _measure     what pays: one sequence read in several ways
+    _report      how a measurement looks
+    __main__     the command: python -m enqueuer measure
     testing/     checks of every promise, broken twins, a state machine; nothing above needs it
 
 Importing does nothing. Only the standard library is needed. The folder may be copied into another package as it is.

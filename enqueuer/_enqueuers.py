@@ -12,7 +12,7 @@ import random
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from types import FunctionType, TracebackType
-from typing import Final, Generic, NoReturn, Protocol, Self, SupportsIndex, TypeVar, final, overload
+from typing import Final, Generic, NoReturn, Protocol, Self, SupportsIndex, TypeVar, cast, final, overload
 
 from ._plan import Place, Plan
 from ._run import GRACE, Run, Statistics, Terms
@@ -122,7 +122,8 @@ class SequenceEnqueuer(ABC, Generic[T]):
     Subclasses say what there is to compute: `make_plan()` returns the order, `make_compute()` what computes an item. Neither result may
     refer to the enqueuer: its threads hold them, and dropping the enqueuer is what ends a forgotten run (G20).
 
-    Callers: Every method may be called from any thread, also from an item or hook of the run itself.
+    Callers: Every method may be called from any thread, also from an item or hook of the run itself. In a process forked since the start
+        each raises `ForkedError`, a `RuntimeError` (G28).
     Source: `tf.keras.utils.SequenceEnqueuer`; `close()`, `statistics()` and all keyword-only arguments are new.
     """
 
@@ -169,6 +170,7 @@ class SequenceEnqueuer(ABC, Generic[T]):
             TypeError, ValueError: An argument is wrong; nothing was started or changed (G23).
             RunningError: (a `RuntimeError`) A run is on; it is untouched (G18).
             StartError: (a `RuntimeError`) The system gives no more threads; nothing is left running (G18).
+            ReentryError: (a `RuntimeError`) Called by what interrupted the enqueuer itself in this thread; nothing was started (D5).
 
         Guarantees: G17, G18, G19, G23.
         """
@@ -429,7 +431,7 @@ class GeneratorEnqueuer(SequenceEnqueuer[T]):
         """
         super().__init__(generator, use_multiprocessing, runtime=runtime)
         self._open: Final = _opener(generator)
-        self._foreign: Final = isinstance(generator, Iterator)  # not ours to close
+        self._foreign: Final = hasattr(type(generator), "__next__")  # not ours to close
         self.random_seed: Final = _seed(random_seed, "random_seed")
         self._turns: Final = self._runtime.lock()  # who may ask a foreign iterator: a straggler of an earlier run may still be in it
 
@@ -504,6 +506,9 @@ class _Pulling(Generic[T]):
 
 def _opener(generator: Iterable[T | None] | Callable[[], Iterable[T | None]]) -> Callable[[], Iterator[T | None]]:
     """Return what gives the iterator to read, at each start."""
+    if hasattr(type(generator), "__next__"):  # an iterator, also one that is not iterable, as it should be
+        iterator = cast("Iterator[T | None]", generator)
+        return lambda: iterator
     if isinstance(generator, Iterable):
         iterable: Iterable[T | None] = generator  # pyright: ignore[reportUnknownVariableType]
         return lambda: iter(iterable)
@@ -520,6 +525,7 @@ def _hooked_with_docstring() -> None:
     """Do nothing."""
 
 
+# D9: a hook that does nothing is none
 _NO_OPS: Final = frozenset({_hooked.__code__.co_code, _hooked_with_docstring.__code__.co_code})
 
 

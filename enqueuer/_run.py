@@ -99,7 +99,8 @@ class Run(Generic[T]):
         self._process: Final = terms.process
         self._outer: Final = current.get()  # G14: the item that starts this run, if one does; a stop of its run must not wait for it here
         self._watch: Final = weakref.ref(owner, _ringer(self))  # G20: nobody can reach the run any more, except its own threads
-        # all that follows is guarded by _lock, except that _rung may be set by anyone
+        # All that follows is guarded by _lock, with these exceptions: _rung is only ever set, and may be set and read by anyone; ring() reads
+        # _parkers and _takers in one step each; a worker reads its own parker, which was there before it started.
         self._window: Final[Window[T]] = self.make_window()
         self._idle: Final[dict[Parker, None]] = {}
         self._takers: Final[dict[Parker, None]] = {}
@@ -147,9 +148,9 @@ class Run(Generic[T]):
 
     def _work(self, number: int) -> None:
         """Body of a worker thread: claim, compute, put."""
+        terms = self._terms
+        here = Here(self, self._outer, number, terms.workers, terms.plan.seed)
         try:
-            terms = self._terms
-            here = Here(self, self._outer, number, terms.workers, terms.plan.seed)
             current.set(here)
             compute = terms.compute.item
             with self._lock:
@@ -176,9 +177,11 @@ class Run(Generic[T]):
                         item = None  # G6: handed on as it is; the worker keeps nothing alive
         except BaseException as error:  # not an item's: it was thrown into this thread, or the plan or the compute is none
             with self._lock:
-                self._window.lost(number, error)
+                displaced = self._window.lost(number, error)  # dropped outside, as in _finish
                 self._wake_takers()
+            del displaced
         finally:
+            here.epoch = here.index = None  # what closes the compute is no item
             if not self._process.forked:
                 self._leave()
 
@@ -271,9 +274,9 @@ class Run(Generic[T]):
         failed: BaseException | None = None
         try:
             self._terms.compute.close()
-        except BaseException as error:  # told as threads do, and kept
+        except BaseException as error:  # kept, and told as threads tell theirs, before anyone can take the run for ended
             failed = error
-            raise
+            self._terms.runtime.tell(error)
         finally:
             with self._lock:
                 over = self._rung or self._window.state is not RunState.RUNNING
@@ -376,7 +379,7 @@ class Run(Generic[T]):
         with self._lock:
             if self._idle:
                 self._wake_worker()
-            self._window.start()  # no user code was called until here
+            self._window.start()  # D19: no user code was called until here
 
     def _has_booted(self, parker: Parker) -> bool:
         """Whether `_boot` is done; if not, register the parker. Raises what went wrong there."""
@@ -425,7 +428,7 @@ class Run(Generic[T]):
         return False if self._is_own() else self._join(timeout)
 
     def _is_own(self) -> bool:
-        """Whether this is a thread of the run, or of one that an item of it has started: waiting for oneself would never end (G14)."""
+        """Whether this is a thread of the run, or of one that an item of it has started (D23): waiting for oneself would never end (G14)."""
         here = current.get()
         while here is not None and here.run is not self:
             here = here.outer
@@ -460,7 +463,7 @@ class Run(Generic[T]):
                     parker.park()
                     continue
                 left = start + timeout - runtime.clock()
-                if left <= 0 and (stuck or left <= -GRACE):  # G15
+                if left <= 0 and (stuck or left <= -GRACE):  # G15, D15
                     return False
                 parker.park(left if left > 0 else left + GRACE)
         finally:

@@ -109,6 +109,9 @@ class _Real:
     def process(self) -> Process:
         return _Process.current()
 
+    def tell(self, error: BaseException) -> None:
+        threading.excepthook(threading.ExceptHookArgs((type(error), error, error.__traceback__, None)))
+
     def finalizing(self) -> bool:
         return sys.is_finalizing()
 

@@ -148,6 +148,10 @@ class Runtime(Protocol):
         """Return this process."""
         ...
 
+    def tell(self, error: BaseException) -> None:
+        """Tell an error that nobody is there to catch, as a thread does that ends by it."""
+        ...
+
     def finalizing(self) -> bool:
         """Whether the interpreter is being torn down: no other thread will ever run again."""
         ...

@@ -112,13 +112,15 @@ class Window(Generic[T]):
             self.ready[rank] = item
         del self.under_way[rank]
 
-    def lost(self, worker: int, error: BaseException) -> None:
+    def lost(self, worker: int, error: BaseException) -> BaseException | None:
         """A worker is gone, with what it had under way, for a reason that is no item's: the stream ends there, or after all that was claimed."""
+        displaced = self.error
         ranks = [rank for rank, who in self.under_way.items() if who == worker]
         for rank in ranks:
             del self.under_way[rank]
             self.turning = self.turning and rank != self.claimed
         self._cut(min(ranks, default=self.claimed), error)
+        return displaced
 
     def finish(self, rank: int, error: BaseException | None) -> BaseException | None:
         """The stream ends before `rank`: its computation found no more items, or failed with `error`. Return the error that this displaces."""

@@ -40,7 +40,7 @@ class RunningError(EnqueuerError, RuntimeError):
 
 
 class ReentryError(EnqueuerError, RuntimeError):
-    """`next()` from a finalizer or signal handler that interrupted the enqueuer's own critical section. Nothing was taken."""
+    """`next()` or `start()` from a finalizer or signal handler that interrupted the enqueuer's own critical section. Nothing was done."""
 
 
 class StartError(EnqueuerError, RuntimeError):

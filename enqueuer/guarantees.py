@@ -15,7 +15,7 @@ from typing import Final
 
 __all__ = ["CONTRACT", "Clause"]
 
-PROCESSES: Final = "process mode (issue 3)"
+PROCESSES: Final = "process mode"
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,8 @@ class Clause:
         name: A word or two.
         text: What is promised, assumed, or not promised.
         upstream: What the documentation of Keras or TensorFlow says about it, if anything.
-        owed: Which open work will show it; empty if it is shown now.
+        owed: Which open work will show it, or the part of it that only processes can show; empty if all of it is shown now.
+        partly: Whether only a part is owed.
     """
 
     id: str
@@ -35,6 +36,7 @@ class Clause:
     text: str
     upstream: str = ""
     owed: str = ""
+    partly: bool = False
 
     @property
     def promised(self) -> bool:
@@ -51,6 +53,8 @@ CONTRACT: Final = (
             'With `on_worker_death="retry"` an item whose worker died is computed again, never delivered twice.'
         ),
         upstream='"guarantees that the network will only train once on each sample per epoch"',
+        owed=PROCESSES,
+        partly=True,
     ),
     Clause(
         "G2",
@@ -90,6 +94,8 @@ CONTRACT: Final = (
             "dtype, shape, values and writability. Nothing that was delivered is ever written to by the enqueuer, and it stays "
             "valid after stop."
         ),
+        owed=PROCESSES,
+        partly=True,
     ),
     Clause(
         "G7",
@@ -101,6 +107,8 @@ CONTRACT: Final = (
             "items are prefetched across the boundary."
         ),
         upstream='"Method called at the end of every epoch"',
+        owed=PROCESSES,
+        partly=True,
     ),
     Clause(
         "G8",
@@ -121,6 +129,8 @@ CONTRACT: Final = (
             "imported)."
         ),
         upstream="`random_seed` of `GeneratorEnqueuer`",
+        owed=PROCESSES,
+        partly=True,
     ),
     Clause(
         "G10",
@@ -177,6 +187,8 @@ CONTRACT: Final = (
             "reaped. A thread stuck in an item or hook is abandoned, and false says so."
         ),
         upstream='"maximum time to wait on `thread.join()`"',
+        owed=PROCESSES,
+        partly=True,
     ),
     Clause(
         "G16",
@@ -201,6 +213,8 @@ CONTRACT: Final = (
             "`start()` while running raises and leaves the run untouched. A `start()` that fails (pickling, limits, Ctrl-C, a "
             "daemonic process) raises a clear error and leaves nothing running."
         ),
+        owed=PROCESSES,
+        partly=True,
     ),
     Clause(
         "G19",
@@ -220,6 +234,8 @@ CONTRACT: Final = (
             "interpreter exits without `stop()` (at once, with a 60 s item under way too), and when the parent, or the whole "
             "process group, is killed by SIGKILL."
         ),
+        owed=PROCESSES,
+        partly=True,
     ),
     Clause(
         "G21",

@@ -5,6 +5,7 @@ import threading
 import pytest
 
 from enqueuer import OrderedEnqueuer, worker_info
+from enqueuer._window import Window
 from enqueuer.testing.subject import Gate, Hooked, Numbers
 
 
@@ -77,11 +78,24 @@ def test_N1_items_are_computed_in_no_particular_order() -> None:
     assert done.index(0) > done.index(1)
 
 
-def test_N2_any_worker_may_compute_any_item() -> None:
-    with OrderedEnqueuer(Numbers(5, lambda _: worker_info().worker)) as enqueuer:
-        enqueuer.start(3, 4)
+@pytest.mark.parametrize("slow", [1, 2])
+def test_N2_any_worker_may_compute_any_item(slow) -> None:
+    """Hold one worker or the other: the same item is computed by another one."""
+    gate, who = Gate(), {}
+
+    def item(index):
+        who[index] = worker_info().worker
+        if index == slow:
+            gate.enter()
+        elif index == 3:
+            gate.open()
+        return index
+
+    with OrderedEnqueuer(Numbers(4, item)) as enqueuer:
+        enqueuer.start(2, 4)
         items = enqueuer.get()
-        assert {next(items) for _ in range(50)} <= {0, 1, 2}
+        assert [next(items) for _ in range(4)] == [0, 1, 2, 3]
+    assert who[3] != who[slow]  # whoever computes the slow one, the other computes item 3
 
 
 def test_N3_one_of_several_consumers_may_get_everything() -> None:
@@ -122,10 +136,30 @@ def test_N5_a_thread_stuck_in_user_code_is_abandoned_and_stop_says_so() -> None:
     assert touched == [0]
 
 
+def test_N6_an_interrupt_in_the_middle_of_a_hand_over_costs_that_item(monkeypatch) -> None:
+    """It comes just after the window has committed the take: the item is gone, and the stream goes on with the next."""
+    take, interrupted = Window.take, []
+
+    def interrupted_take(window):
+        item = take(window)
+        if item == 2 and not interrupted:
+            interrupted.append(item)
+            raise KeyboardInterrupt
+        return item
+
+    with OrderedEnqueuer(Numbers(5)) as enqueuer:
+        enqueuer.start(2, 3)
+        items = enqueuer.get(timeout=30)
+        assert [next(items), next(items)] == [0, 1]
+        monkeypatch.setattr(Window, "take", interrupted_take)
+        with pytest.raises(KeyboardInterrupt):
+            next(items)
+        assert [next(items) for _ in range(4)] == [3, 4, 0, 1]
+
+
 @pytest.mark.concurrency
 @pytest.mark.interrupts
-def test_N6_an_interrupt_in_the_middle_of_a_hand_over_may_cost_that_item(interrupts) -> None:
-    """How many are lost is not promised; that at most one item goes with each interrupt, and that the stream works on, is."""
+def test_N6_each_interrupt_costs_one_item_at_most(interrupts) -> None:
     with OrderedEnqueuer(Numbers(1_000_000)) as enqueuer:
         enqueuer.start(2, 8)
         items, interrupted, last, lost = enqueuer.get(timeout=30), 0, -1, 0

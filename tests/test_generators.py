@@ -8,6 +8,8 @@ from enqueuer import EndOfStream, GeneratorEnqueuer, OrderedEnqueuer, item_seed,
 from enqueuer._plan import item_seed as seed_of
 from enqueuer.testing.subject import Gate, Numbers
 
+pytestmark = pytest.mark.concurrency
+
 
 def all_of(generator, workers=3, size=4):
     with GeneratorEnqueuer(generator) as enqueuer:
@@ -145,3 +147,35 @@ def test_an_error_while_a_generator_is_closed_is_kept() -> None:
         threading.excepthook = before
     assert str(enqueuer.statistics().error) == "on the way out"
     assert len(told) == 1
+
+
+def test_what_closes_a_generator_is_no_item() -> None:
+    """G9: it has no seed of its own, least of all that of the last item."""
+    seen = []
+
+    def numbers():
+        try:
+            yield from range(100)
+        finally:
+            try:
+                seen.append(item_seed())
+            except RuntimeError as error:
+                seen.append(error)
+
+    with GeneratorEnqueuer(numbers) as enqueuer:
+        enqueuer.start(1, 2)
+        assert next(enqueuer.get()) == 0
+    assert isinstance(seen[0], RuntimeError)
+
+
+def test_an_iterator_that_is_not_iterable_will_do() -> None:
+    class Bare:
+        number = -1
+
+        def __next__(self):
+            self.number += 1
+            if self.number == 5:
+                raise StopIteration
+            return self.number
+
+    assert all_of(Bare()) == [0, 1, 2, 3, 4]

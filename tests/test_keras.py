@@ -14,6 +14,8 @@ import pytest
 from enqueuer import GeneratorEnqueuer, OrderedEnqueuer
 from enqueuer.testing.subject import Gate, Numbers
 
+pytestmark = pytest.mark.concurrency
+
 
 class Sequence:
     """As Keras programs write them: items are arrays, a hook changes what comes."""

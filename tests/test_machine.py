@@ -20,7 +20,7 @@ from enqueuer.testing.twins import TWINS, Twin
 register_profiles()
 PROFILE: Final = os.environ.get("HYPOTHESIS_PROFILE", "dev")
 CI: Final = settings.get_profile("ci")
-SECONDS: Final = {"dev": 120, "ci": 300, "deep": 7200}
+SECONDS: Final = {"dev": 120, "ci": 300, "deep": 1200}
 
 SITUATIONS: Final = {
     "a later epoch",
@@ -64,6 +64,7 @@ FOUND: Final = (
 its own is for the checks to show."""
 
 
+@pytest.mark.concurrency
 @pytest.mark.timeout(SECONDS[PROFILE])
 def test_the_package_keeps_its_promises_whatever_is_called() -> None:
     run_state_machine_as_test(machine_for(REFERENCE), settings=settings.get_profile(PROFILE))

@@ -81,7 +81,7 @@ class Closing(SequenceEnqueuer[int]):
         return Compute()
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_a_compute_that_fails_to_close_does_not_hang_a_start_that_failed() -> None:
     def fail():
         raise ValueError("on the way out")

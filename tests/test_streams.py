@@ -9,6 +9,8 @@ from enqueuer._plan import permutation
 from enqueuer.errors import NotStartedError
 from enqueuer.testing.subject import Gate, Numbers
 
+pytestmark = pytest.mark.concurrency
+
 
 @pytest.fixture
 def enqueuer():

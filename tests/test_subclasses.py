@@ -165,9 +165,7 @@ def test_a_finite_plan_that_resumes_at_its_end_is_at_its_end() -> None:
         assert list(once.get(timeout=30)) == []
 
 
-@pytest.mark.filterwarnings(
-    "ignore::pytest.PytestUnhandledThreadExceptionWarning", "ignore::pytest.PytestUnraisableExceptionWarning"
-)  # nor can it be closed
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # nor can it be closed
 @pytest.mark.parametrize("wrong", [len, Applied, None])
 def test_a_compute_that_is_none_is_an_error_and_no_hang(wrong) -> None:
     class Wrong(Endless):

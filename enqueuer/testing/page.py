@@ -48,7 +48,8 @@ def page() -> str:
 def _row(clause: Clause) -> str:
     checks = _names(check.name.removeprefix("check_").replace("_", " ") for check in CHECKS if check.guarantee == clause.id)
     twins = _names(twin.name for twin in TWINS if twin.breaks == clause.id)
-    cells = (clause.id, clause.name, clause.text, clause.upstream, checks or f"owed: {clause.owed}", twins or f"owed: {clause.owed}")
+    owed = f"{'; ' if clause.partly else ''}owed: {clause.owed}" if clause.owed else ""
+    cells = (clause.id, clause.name, clause.text, clause.upstream, checks + owed, twins + owed)
     return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
 
 

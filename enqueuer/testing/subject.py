@@ -1,7 +1,7 @@
 """What is put to the test: a factory of enqueuers, and what a check says when a promise is broken.
 
-A check never asks of which class its subject is: it gets a `Factory` and uses what the contract promises of its products. It shares no
-code with the package: gates and limits here are plain `threading`.
+A check never asks of which class its subject is: it gets a `Factory` and uses what the contract promises of its products. Its judgement
+shares no code with the package: of that, only `REFERENCE` and the types are imported here; gates and limits are plain `threading`.
 """
 
 from __future__ import annotations

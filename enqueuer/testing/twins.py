@@ -7,13 +7,19 @@ twin breaks is said by its first line. Twins may leak and hang (that is what som
 from __future__ import annotations
 
 import copy
+import os
 import random
+import signal
+import threading
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Final, TypeVar, cast
 
 from .. import GeneratorEnqueuer, OrderedEnqueuer, Place, Plan, RunState, Span, item_seed
 from .._context import current
+from .._enqueuers import _Pulling
 from .._plan import item_seed as seed_of
 from .._run import Run, Terms
 from .._types import Compute
@@ -36,17 +42,19 @@ class Twin:
         name: What it does wrong.
         breaks: Id of the guarantee that it breaks.
         says: What it does wrong, in a sentence.
+        seen: Words of what a check says that has seen it, so that none refuses it for another reason.
         factory: How to make it.
     """
 
     name: str
     breaks: str
     says: str
+    seen: str
     factory: Factory
 
     @staticmethod
     def clean() -> None:
-        """End every run that a twin has left."""
+        """End every run that a twin has left, by the real methods, whatever the twin has made of them."""
         while _runs:
             run = _runs.pop()
             Run[object].ring(run)
@@ -54,9 +62,13 @@ class Twin:
                 Run[object]._wake_all(run)
                 Run[object]._wake_takers(run)
             run.stop(0)
+        while _descriptors:
+            with suppress(OSError):  # a check has closed it
+                os.close(_descriptors.pop())
 
 
 _runs: Final[list[Run[object]]] = []
+_descriptors: Final[list[int]] = []
 
 
 # windows
@@ -81,13 +93,6 @@ class OffByOne(Window[T]):
 
     def __init__(self, plan: Plan, max_queue_size: int) -> None:
         super().__init__(plan, max_queue_size + 1)
-
-
-class LastItemLost(Window[T]):
-    """The stream of a finite generator ends before its last item."""
-
-    def _cut(self, rank: int, error: BaseException | None) -> None:
-        super()._cut(rank if error else max(rank - 1, self.rank), error)
 
 
 class HookTooEarly(Window[T]):
@@ -203,10 +208,14 @@ class NobodyRings(Run[T]):
 
 
 class LostWakeUp(Run[T]):
-    """A worker that waits for room is not told when there is some."""
+    """A worker that waits for room is not told when an item is taken."""
 
-    def _wake_worker(self) -> None:
-        pass
+    def _try_take(self) -> object:  # type: ignore[override]
+        waking, self._waking = self._waking, True
+        try:
+            return super()._try_take()
+        finally:
+            self._waking = waking
 
 
 class IgnoresForks(Run[T]):
@@ -327,7 +336,7 @@ class StopOnce(Ordered[T]):
     """A second `stop()` says that something is still running."""
 
     def stop(self, timeout: float | None = None) -> bool:
-        return self.is_running() and super().stop(timeout)
+        return super().stop(timeout) if self.current_run() is None or self.is_running() else False
 
 
 class StreamForgetsItsRun(Ordered[T]):
@@ -404,6 +413,59 @@ class StateOffByOne(Ordered[T]):
         super().load_state_dict(moved if (state["position"] or 0) + 1 < (state["length"] or 0) else state)
 
 
+class LastItemLost(GeneratorEnqueuer[T]):
+    """The stream of a finite generator ends before its last item."""
+
+    def make_compute(self) -> Compute[T]:
+        return _Pulling(lambda: _all_but_the_last(self._open()), self._runtime.lock(), foreign=False)
+
+
+def _all_but_the_last(items: Iterator[T]) -> Iterator[T]:
+    held = list(islice(items, 1))
+    for item in items:
+        yield held.pop()
+        held.append(item)
+
+
+class LateStop(Ordered[T]):
+    """`stop(timeout)` takes longer than it may."""
+
+    def stop(self, timeout: float | None = None) -> bool:
+        exited = super().stop(timeout)
+        if timeout is not None and not exited:
+            self._runtime.parker().park(0.7)
+        return exited
+
+
+class SetsAHandler(Ordered[T]):
+    """Starting it sets a signal handler."""
+
+    def make_plan(self, start: Place) -> Plan:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        return super().make_plan(start)
+
+
+class ResumesOneLate(Ordered[T]):
+    """A resumed stream begins after the item that it should begin with."""
+
+    def make_plan(self, start: Place) -> Plan:
+        late = start.position + 1 < (start.length or 0)
+        return super().make_plan(replace(start, position=start.position + 1, rank=start.rank + 1) if late and start.rank else start)
+
+
+class LeavesADescriptor(Ordered[T]):
+    """Each start opens a file descriptor that nobody closes."""
+
+    def make_plan(self, start: Place) -> Plan:
+        _descriptors.append(os.dup(2))
+        return super().make_plan(start)
+
+
+class SameSeedEveryEpoch:
+    """An item's seed does not depend on the epoch."""
+
+
 def _same_seed_every_epoch() -> int:
     here = current.get()
     assert here is not None
@@ -414,21 +476,21 @@ def _same_seed_every_epoch() -> int:
 # the registry
 
 
-def _twin(breaks: str, kind: type[object], factory: Factory) -> Twin:
-    return Twin(kind.__name__, breaks, (kind.__doc__ or "").splitlines()[0], factory)
-
-
-def _face(breaks: str, kind: type[OrderedEnqueuer[T]]) -> Twin:
-    return _twin(breaks, kind, _factory(kind.__name__, ordered=cast("MakeOrdered", kind)))
-
-
 def _factory(
     name: str, *, ordered: MakeOrdered = Ordered, generator: MakeGenerator = GeneratorEnqueuer, seed: Callable[[], int] = item_seed
 ) -> Factory:
     return Factory(name=name, ordered=ordered, generator=generator, item_seed=seed, limit=LIMIT)
 
 
-def _run(breaks: str, kind: Callable[[Terms[object], object], Run[object]], doc: type[object]) -> Twin:
+def _twin(breaks: str, kind: type[object], seen: str, factory: Factory) -> Twin:
+    return Twin(kind.__name__, breaks, (kind.__doc__ or "").splitlines()[0], seen, factory)
+
+
+def _face(breaks: str, kind: type[OrderedEnqueuer[T]], seen: str) -> Twin:
+    return _twin(breaks, kind, seen, _factory(kind.__name__, ordered=cast("MakeOrdered", kind)))
+
+
+def _run(breaks: str, kind: Callable[[Terms[object], object], Run[object]], seen: str, of: object = None) -> Twin:
     class BrokenOrdered(Ordered[T]):
         def broken_run(self, terms: Terms[T]) -> Run[T]:
             return cast("Run[T]", kind(cast("Terms[object]", terms), self))
@@ -439,53 +501,58 @@ def _run(breaks: str, kind: Callable[[Terms[object], object], Run[object]], doc:
             _runs.append(run)
             return cast("Run[T]", run)
 
-    return _twin(breaks, doc, _factory(doc.__name__, ordered=BrokenOrdered, generator=BrokenGenerator))
+    named = cast("type[object]", of or kind)
+    return _twin(breaks, named, seen, _factory(named.__name__, ordered=BrokenOrdered, generator=BrokenGenerator))
 
 
-def _window(breaks: str, kind: Callable[[Plan, int], Window[object]], doc: type[object]) -> Twin:
+def _window(breaks: str, kind: Callable[[Plan, int], Window[object]], seen: str) -> Twin:
     class BrokenRun(Run[object]):
         def make_window(self) -> Window[object]:
             return kind(self._terms.plan, self._terms.max_queue_size)
 
-    return _run(breaks, BrokenRun, doc)
+    return _run(breaks, BrokenRun, seen, of=kind)
 
 
 TWINS: Final = (
-    _face("G1", TwiceAndNever),
-    _window("G2", CompletionOrder, CompletionOrder),
-    _run("G3", NoneDelivered, NoneDelivered),
-    _window("G4", OffByOne, OffByOne),
-    _face("G5", OneEpoch),
-    _window("G5", LastItemLost, LastItemLost),
-    _run("G6", Copied, Copied),
-    _window("G7", HookTooEarly, HookTooEarly),
-    _face("G7", AlwaysABarrier),
-    _face("G8", OrderByChance),
-    _face("G8", ForgetfulSeed),
-    Twin("SameSeedEveryEpoch", "G9", "An item's seed does not depend on the epoch.", _factory("same seed", seed=_same_seed_every_epoch)),
-    _window("G10", ErrorEarly, ErrorEarly),
-    _run("G10", StopIterationEndsTheStream, StopIterationEndsTheStream),
-    _window("G10", FirstErrorInTime, FirstErrorInTime),
-    _face("G11", ErrorsBetweenEpochsSwallowed),
-    _face("G11", EmptyIsOne),
-    _run("G11", ErrorsEndTheStream, ErrorsEndTheStream),
-    _face("G14", StopOnce),
-    _run("G14", ConsumersLeftWaiting, ConsumersLeftWaiting),
-    _run("G14", TrueFromInside, TrueFromInside),
-    _run("G15", TrueAlways, TrueAlways),
-    _face("G16", StreamForgetsItsRun),
-    _face("G17", LeftOver),
-    _face("G18", SecondStartReplaces),
-    _face("G19", RunningForEver),
-    _run("G20", Lingering, Lingering),
-    _run("G20", NobodyRings, NobodyRings),
-    _run("G21", LostWakeUp, LostWakeUp),
-    _face("G22", NativeGenerator),
-    _face("G23", ArgumentsMended),
-    _window("G24", TakenTwice, TakenTwice),
-    _face("G25", SeedsTheHost),
-    _face("G26", NativeGenerator),
-    _face("G27", StateOffByOne),
-    _run("G28", IgnoresForks, IgnoresForks),
+    _face("G1", TwiceAndNever, "delivered [0, 0, 2"),
+    _window("G2", CompletionOrder, "of which 0 is ready last"),
+    _run("G3", NoneDelivered, "['None', 1"),
+    _window("G4", OffByOne, "1 more than max_queue_size="),
+    _face("G5", OneEpoch, "the stream ended after 1 of 50"),
+    _twin("G5", LastItemLost, "the stream ended after 0 of 1", _factory("LastItemLost", generator=LastItemLost)),
+    _run("G6", Copied, "not the object that was computed"),
+    _window("G7", HookTooEarly, "the hook ran before the last item"),
+    _face("G7", AlwaysABarrier, "waited for the first to be taken"),
+    _face("G8", OrderByChance, "the order depends on the number of workers"),
+    _face("G8", ForgetfulSeed, "a second run did not keep the drawn seed"),
+    _twin("G9", SameSeedEveryEpoch, "had 6 different seeds", _factory("SameSeedEveryEpoch", seed=_same_seed_every_epoch)),
+    _window("G10", ErrorEarly, "next() raised"),
+    _run("G10", StopIterationEndsTheStream, "arrived as StopIteration()"),
+    _window("G10", FirstErrorInTime, "KeyError('rank 2') arrived"),
+    _face("G11", ErrorsBetweenEpochsSwallowed, "between epochs arrived as None"),
+    _face("G11", EmptyIsOne, "an empty sequence gave None"),
+    _run("G11", ErrorsEndTheStream, "a generator's error arrived as StopIteration()"),
+    _face("G14", StopOnce, "four stop() at once returned ["),
+    _run("G14", ConsumersLeftWaiting, "did not release a blocked consumer"),
+    _run("G14", TrueFromInside, "from the run's own threads returned [True"),
+    _run("G15", TrueAlways, "returned true while an item was stuck"),
+    _face("G15", LateStop, "stop(0) took 0.7"),
+    _face("G16", StreamForgetsItsRun, "an item of a later one"),
+    _face("G17", LeftOver, "a restarted run began with [3"),
+    _face("G18", SecondStartReplaces, "start() while running raised None"),
+    _face("G19", RunningForEver, "true after a failure"),
+    _run("G20", Lingering, "stop() returned and left"),
+    _run("G20", NobodyRings, "nobody can reach the run"),
+    _face("G20", LeavesADescriptor, "were left open"),
+    _run("G21", LostWakeUp, "got stuck after [1] items"),
+    _face("G22", NativeGenerator, "the stream ended after 0 of 4"),
+    _face("G23", ArgumentsMended, "start(0, 10) gave None"),
+    _window("G24", TakenTwice, "not each of 600 items once"),
+    _face("G25", SeedsTheHost, "changed the global random state"),
+    _face("G25", SetsAHandler, "changed the handler of signal 15"),
+    _face("G26", NativeGenerator, "gave StopIteration()"),
+    _face("G27", StateOffByOne, "a loaded state reads back as"),
+    _face("G27", ResumesOneLate, "resumed at rank"),
+    _run("G28", IgnoresForks, "next() on the parent's stream did not raise"),
 )
 """Every twin, in the order of the contract."""

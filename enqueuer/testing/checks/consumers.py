@@ -6,6 +6,7 @@ import math
 import os
 import random
 import signal
+import sys
 import threading
 import time
 import warnings
@@ -143,9 +144,12 @@ def check_enqueuers_do_not_influence_each_other_or_the_host(factory: Factory) ->
     """G25: side by side, one inside an item of the other, and whatever is global stays as it was."""
 
     def state() -> tuple[object, ...]:
-        return random.getstate(), signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM), tuple(warnings.filters)
+        multiprocessing = sys.modules.get("multiprocessing")
+        method = multiprocessing.get_start_method(allow_none=True) if multiprocessing is not None else None
+        return random.getstate(), tuple(warnings.filters), sys.excepthook, threading.excepthook, method
 
     before = state()
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     first, second = factory.ordered(Numbers(3), seed=1), factory.ordered(Numbers(5), shuffle=True, seed=2)
     with stopping(factory, first, second):
         first.start(2, 4)
@@ -170,7 +174,11 @@ def check_enqueuers_do_not_influence_each_other_or_the_host(factory: Factory) ->
         outer.start(2, 2)
         found = take(factory, outer.get(), 3, "G25")
         promise(found == [[index, 0, 1, 2, 3, 0] for index in range(3)], "G25", f"items with an enqueuer of their own came as {found}")
-    promise(state() == before, "G25", "running enqueuers changed the global random state, signal handlers or warning filters")
+    promise(state() == before, "G25", "running enqueuers changed the global random state, warning filters, a hook or the start method")
+    for number, handler in handlers.items():
+        if signal.getsignal(number) is not handler:
+            signal.signal(number, handler)
+            promise(False, "G25", f"running enqueuers changed the handler of signal {number}")
 
 
 def check_a_timeout_names_what_it_waited_for_and_loses_nothing(factory: Factory) -> None:

@@ -14,13 +14,8 @@ __all__ = ["CHECKS"]
 def check_each_index_is_computed_and_delivered_once_an_epoch(factory: Factory) -> None:
     """G1: with several workers, shuffled or not."""
     for shuffle in (False, True):
-        turns, between = Gate(), threading.Event()
-
-        def hook(turns: Gate = turns, between: threading.Event = between) -> None:
-            turns.enter()  # holds the next epoch back: what was computed until now is countable
-            between.set()
-
-        sequence = Hooked(7, hook)
+        turns = Gate()
+        sequence = Hooked(7, turns.enter)  # holds the next epoch back: what was computed until now is countable
         subject = factory.ordered(sequence, shuffle=shuffle, seed=1)
         with stopping(factory, subject, gate=turns):
             subject.start(3, 4)
