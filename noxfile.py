@@ -65,7 +65,9 @@ def coverage(session: nox.Session) -> None:
     """Lines and branches of the package without testing/; the limit and the exclusions are in pyproject.toml."""
     session.install(".[test]", *group("coverage"))
     session.run("coverage", "erase")
-    session.run("coverage", "run", "-m", "pytest", "-m", "not interrupts", *(session.posargs or ["-n", "auto"]))
+    # the state machine is several times as slow under a tracer, and reaches no line that the other tests do not
+    leave_out = ["-m", "not interrupts", "--ignore", "tests/test_machine.py"]
+    session.run("coverage", "run", "-m", "pytest", *leave_out, *(session.posargs or ["-n", "auto"]))
     session.run("coverage", "combine", "--quiet")
     session.run("coverage", "report")
 

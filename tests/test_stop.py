@@ -276,6 +276,7 @@ def test_what_fails_in_a_worker_outside_of_an_item_is_delivered_too(monkeypatch)
     assert isinstance(enqueuer.statistics().error, TypeError)
 
 
+@pytest.mark.interrupts
 def test_an_exception_thrown_into_a_waiting_worker_comes_after_what_was_computed() -> None:
     enqueuer = OrderedEnqueuer(Numbers(5))
     enqueuer.start(1, 3)
