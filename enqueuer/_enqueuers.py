@@ -431,7 +431,7 @@ class GeneratorEnqueuer(SequenceEnqueuer[T]):
         """
         super().__init__(generator, use_multiprocessing, runtime=runtime)
         self._open: Final = _opener(generator)
-        self._foreign: Final = hasattr(type(generator), "__next__")  # not ours to close
+        self._foreign: Final = _is_iterator(generator)  # not ours to close
         self.random_seed: Final = _seed(random_seed, "random_seed")
         self._turns: Final = self._runtime.lock()  # who may ask a foreign iterator: a straggler of an earlier run may still be in it
 
@@ -504,9 +504,14 @@ class _Pulling(Generic[T]):
             close()
 
 
+def _is_iterator(generator: object) -> bool:
+    """Whether it is an iterator, also one that is not iterable, as it should be."""
+    return hasattr(type(generator), "__next__")
+
+
 def _opener(generator: Iterable[T | None] | Callable[[], Iterable[T | None]]) -> Callable[[], Iterator[T | None]]:
     """Return what gives the iterator to read, at each start."""
-    if hasattr(type(generator), "__next__"):  # an iterator, also one that is not iterable, as it should be
+    if _is_iterator(generator):
         iterator = cast("Iterator[T | None]", generator)
         return lambda: iterator
     if isinstance(generator, Iterable):

@@ -114,20 +114,16 @@ class Window(Generic[T]):
 
     def lost(self, worker: int, error: BaseException) -> BaseException | None:
         """A worker is gone, with what it had under way, for a reason that is no item's: the stream ends there, or after all that was claimed."""
-        displaced = self.error
         ranks = [rank for rank, who in self.under_way.items() if who == worker]
         for rank in ranks:
             del self.under_way[rank]
             self.turning = self.turning and rank != self.claimed
-        self._cut(min(ranks, default=self.claimed), error)
-        return displaced
+        return self._cut(min(ranks, default=self.claimed), error)
 
     def finish(self, rank: int, error: BaseException | None) -> BaseException | None:
         """The stream ends before `rank`: its computation found no more items, or failed with `error`. Return the error that this displaces."""
-        displaced = self.error
         del self.under_way[rank]
-        self._cut(rank, error)
-        return displaced
+        return self._cut(rank, error)
 
     def turned(self, outcome: Span | BaseException) -> None:
         """A turn is done: the ranks of its span are open, or the stream ends where the epoch would have begun (G11)."""
@@ -138,9 +134,11 @@ class Window(Generic[T]):
         elif not self.last:  # no earlier rank has failed meanwhile
             self.span, self.end, self.last, self.epoch = outcome, outcome.end, outcome.last, outcome.epoch + 1
 
-    def _cut(self, rank: int, error: BaseException | None) -> None:
+    def _cut(self, rank: int, error: BaseException | None) -> BaseException | None:
+        displaced = self.error  # returned, so that it is dropped when the lock is released
         if not self.last or rank < self.end:  # G10: the lowest failing rank wins, whenever it fails
             self.end, self.last, self.error = rank, True, error
+        return displaced
 
     # what consumers do
 

@@ -34,6 +34,14 @@ def interrupt(process: subprocess.Popen) -> str:
     raise AssertionError("it does not end: " + process.communicate()[1])
 
 
+def ends_by_ctrl_c(process: subprocess.Popen) -> None:
+    """See it begin, press Ctrl-C, and see it end as a program does that catches none."""
+    assert process.stdout.readline() == "begun\n"
+    err = interrupt(process)
+    assert process.returncode in {-signal.SIGINT, 130}
+    assert err.rstrip().endswith("KeyboardInterrupt")
+
+
 STUCK = """
 import threading, time
 from enqueuer import OrderedEnqueuer
@@ -74,19 +82,13 @@ def test_ctrl_c_during_start_waits_for_no_item() -> None:
     for _ in range(5):
         text = STUCK.replace("enqueuer.start(2, 4)", "print('begun', flush=True)\nwhile True: enqueuer.start(40, 40); enqueuer.stop(0)")
         process = script(text)
-        assert process.stdout.readline() == "begun\n"
-        err = interrupt(process)
-        assert process.returncode in {-signal.SIGINT, 130}
-        assert err.rstrip().endswith("KeyboardInterrupt")
+        ends_by_ctrl_c(process)
 
 
 def test_ctrl_c_inside_a_with_block_closes_and_ends_the_program() -> None:
     text = STUCK.replace("time.sleep(60)", "time.sleep(0.01)") + "with enqueuer:\n    for _ in enqueuer.get(): pass"
     process = script(text)
-    assert process.stdout.readline() == "begun\n"
-    err = interrupt(process)
-    assert process.returncode in {-signal.SIGINT, 130}
-    assert err.rstrip().endswith("KeyboardInterrupt")
+    ends_by_ctrl_c(process)
 
 
 def test_a_sequence_is_free_as_soon_as_its_enqueuer_is_dropped() -> None:

@@ -115,6 +115,11 @@ class Gate:
             self._condition.wait_for(lambda: self._passes, limit)
             self._passes -= self._passes > 0
 
+    def item(self, index: int) -> int:
+        """Be an item that waits for its pass."""
+        self.enter()
+        return index
+
     def let(self, count: int) -> None:
         """Let `count` more pass."""
         with self._condition:

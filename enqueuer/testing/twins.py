@@ -115,8 +115,8 @@ class ErrorEarly(Window[T]):
 class FirstErrorInTime(Window[T]):
     """Of two errors, the one that was raised first is delivered, not the one of the lower rank."""
 
-    def _cut(self, rank: int, error: BaseException | None) -> None:
-        super()._cut(rank, self.error or error)
+    def _cut(self, rank: int, error: BaseException | None) -> BaseException | None:
+        return super()._cut(rank, self.error or error)
 
 
 class TakenTwice(Window[T]):

@@ -46,12 +46,7 @@ def check_stop_may_be_called_at_any_time(factory: Factory) -> None:
 def check_stop_releases_a_blocked_consumer(factory: Factory) -> None:
     """G14: at once, though the item that it waits for goes on; the stream ends without that item."""
     gate = Gate()
-
-    def item(index: int) -> int:
-        gate.enter()
-        return index
-
-    subject = factory.ordered(Numbers(5, item))
+    subject = factory.ordered(Numbers(5, gate.item))
     with stopping(factory, subject, gate=gate):
         subject.start(2, 4)
         stream = subject.get()
@@ -99,12 +94,7 @@ def check_stop_from_the_runs_own_threads_does_not_wait(factory: Factory) -> None
 def check_stop_with_a_timeout_keeps_it(factory: Factory) -> None:
     """G15: false while an item is stuck, true once it has ended; without a timeout running items end."""
     gate = Gate()
-
-    def item(index: int) -> int:
-        gate.enter()
-        return index
-
-    subject = factory.ordered(Numbers(5, item))
+    subject = factory.ordered(Numbers(5, gate.item))
     with stopping(factory, subject, gate=gate):
         subject.start(2, 4)
         gate.wait_arrived(2, factory.limit)
