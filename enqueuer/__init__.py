@@ -14,6 +14,9 @@ The map, top-down; arrows between files point down this list only:
     _window      one run as a state machine: claim, put, finish, turned, take, stop        pure
     _context     what an item may ask about itself
     _runtime     the seam to threads, locks and the clock
+    _border      what crosses between two processes: items, errors, computes, as bytes
+    _threads     the engine of thread mode
+    _processes   the engine of process mode: worker processes, the pipes to them, their deaths
     _run         one run: the window under its lock, the worker loop, the waits, the stop
     _enqueuers   the face
     _digest      whether two items are the same

@@ -11,15 +11,20 @@ import operator
 import random
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from functools import partial
 from types import FunctionType, TracebackType
-from typing import Final, Generic, NoReturn, Protocol, Self, SupportsIndex, TypeVar, cast, final, overload
+from typing import TYPE_CHECKING, Final, Generic, Literal, NoReturn, Protocol, Self, SupportsIndex, TypeVar, cast, final, overload
 
 from ._plan import Place, Plan
 from ._run import GRACE, Run, Statistics, Terms
 from ._runtime import REAL
-from ._types import Compute, EndOfStream, Lock, Runtime, SequenceLike
+from ._threads import Threads
+from ._types import Compute, EndOfStream, Engine, Lock, Process, Runtime, SequenceLike
 from ._window import RunState
-from .errors import ArgumentTypeError, ArgumentValueError, ForkedError, NotStartedError, ReentryError, RunningError
+from .errors import ArgumentTypeError, ArgumentValueError, ForkedError, NotStartedError, ReentryError, RunningError, StartError
+
+if TYPE_CHECKING:
+    from multiprocessing.context import BaseContext
 
 __all__ = ["GeneratorEnqueuer", "OrderedEnqueuer", "SequenceEnqueuer", "Stream"]
 
@@ -127,23 +132,38 @@ class SequenceEnqueuer(ABC, Generic[T]):
     Source: `tf.keras.utils.SequenceEnqueuer`; `close()`, `statistics()` and all keyword-only arguments are new.
     """
 
-    def __init__(self, sequence: object, use_multiprocessing: bool = False, *, runtime: Runtime | None = None) -> None:
+    def __init__(
+        self,
+        sequence: object,
+        use_multiprocessing: bool = False,
+        *,
+        context: BaseContext | str | None = None,
+        on_worker_death: Literal["raise", "retry"] = "raise",
+        max_retries: int = 3,
+        runtime: Runtime | None = None,
+    ) -> None:
         """Keep the sequence; start nothing.
 
         Args:
             sequence: What is read. Kept as `sequence`, not copied.
-            use_multiprocessing: Process mode; not there yet.
+            use_multiprocessing: Whether items are computed in worker processes, on copies (A2), instead of threads.
+            context: How worker processes are started: "fork", "forkserver", "spawn" or one of multiprocessing's contexts; None: as the host has
+                chosen, or by the platform's default, at each `start()`.
+            on_worker_death: What becomes of an item whose worker process died (G13): "raise" ends the run there, "retry" computes it again.
+            max_retries: How often an item is computed again.
             runtime: Where locks and threads come from; for schedulers that own every interleaving.
 
         Raises:
-            NotImplementedError: `use_multiprocessing` is true.
+            ValueError: `context` is not known here, `on_worker_death` is neither, or `max_retries` is below 0 (G23).
         """
-        if use_multiprocessing:
-            raise NotImplementedError(
-                "use_multiprocessing=True: process mode has not landed yet; use_multiprocessing=False computes items in threads"
-            )
         self.sequence: Final = sequence
-        self.use_multiprocessing: Final = False
+        self.use_multiprocessing: Final = bool(use_multiprocessing)
+        self._context: Final = _known(context)
+        if on_worker_death not in {"raise", "retry"}:
+            raise ArgumentValueError(f'on_worker_death must be "raise" or "retry", not {on_worker_death!r}')
+        if (retries := _integer(max_retries, "max_retries")) < 0:
+            raise ArgumentValueError(f"max_retries must be at least 0, not {retries}")
+        self._retries: Final = retries if on_worker_death == "retry" else 0
         self._runtime: Final = REAL if runtime is None else runtime
         self._lock: Final[Lock] = self._runtime.lock()
         self._run: Run[T] | None = None  # written under _lock
@@ -183,7 +203,8 @@ class SequenceEnqueuer(ABC, Generic[T]):
         if old is not None:
             old.stop(0)  # G17: a failed or ended run
         plan = self.make_plan(Place() if loaded is None else loaded)
-        terms = Terms(self._runtime, self._lock, plan, self.make_compute(), workers, max_queue_size, self._runtime.process())
+        process = self._runtime.process()
+        terms = Terms(self._runtime, self._lock, plan, self._make_engine(plan, process), workers, max_queue_size, process)
         run = self.make_run(terms)
         try:
             with self._lock:
@@ -194,6 +215,7 @@ class SequenceEnqueuer(ABC, Generic[T]):
             run.start()
         except BaseException:  # G18: nothing is left running; no item has begun, or at most in the last moment
             run.stop(GRACE)
+            run.discard()
             with self._lock:
                 if self._run is run:
                     self._run, self._loaded = old, loaded
@@ -205,6 +227,16 @@ class SequenceEnqueuer(ABC, Generic[T]):
         if run is not None and run.running():  # G18
             raise RunningError(f"start() while a run is on, at rank {run.place().rank}: call stop() first")
         return run
+
+    def _make_engine(self, plan: Plan, process: Process) -> Engine[T]:
+        """Return what computes the items where they are to be computed."""
+        compute = self.make_compute()
+        if not self.use_multiprocessing:
+            return Threads(compute)
+        from ._processes import Processes, Workers
+
+        workers = Workers(self._context, self._retries, plan.seed, plain_seeds=plan.rotating, resend=plan.barrier)
+        return Processes(compute, workers, self._runtime.lock(), process)
 
     def make_run(self, terms: Terms[T]) -> Run[T]:
         """Return a run that has not begun; not for overriding, except by what means to break it."""
@@ -314,6 +346,9 @@ class OrderedEnqueuer(SequenceEnqueuer[T]):
         shuffle: bool = False,
         *,
         seed: int | None = None,
+        context: BaseContext | str | None = None,
+        on_worker_death: Literal["raise", "retry"] = "raise",
+        max_retries: int = 3,
         runtime: Runtime | None = None,
     ) -> None:
         """Keep the sequence; start nothing and call nothing of it.
@@ -322,16 +357,20 @@ class OrderedEnqueuer(SequenceEnqueuer[T]):
             sequence: Has `__len__()` and `__getitem__(index)`, and optionally `on_epoch_end()`; its items may be computed in several threads
                 at once (A1). An item that is `None` is skipped (G3). It should not refer to the enqueuer: the workers hold it, and dropping
                 both could not end a run (G20).
-            use_multiprocessing: Process mode; not there yet.
+            use_multiprocessing: Whether items are computed in worker processes, on copies (A2), instead of threads.
             shuffle: Whether each epoch has an order of its own (G8).
             seed: Root of the orders and of `item_seed()`; None: drawn here, once, from Python's global random state.
+            context: How worker processes are started: "fork", "forkserver", "spawn" or one of multiprocessing's contexts; None: as the host has
+                chosen, or by the platform's default, at each `start()`.
+            on_worker_death: What becomes of an item whose worker process died (G13): "raise" ends the run there, "retry" computes it again.
+            max_retries: How often an item is computed again.
             runtime: Where locks and threads come from; for schedulers that own every interleaving.
 
         Raises:
-            NotImplementedError: `use_multiprocessing` is true.
+            ValueError: `context` is not known here, `on_worker_death` is neither, or `max_retries` is below 0 (G23).
             TypeError: `sequence` has no length or can't be indexed, or `seed` is no integer (G23).
         """
-        super().__init__(sequence, use_multiprocessing, runtime=runtime)
+        super().__init__(sequence, use_multiprocessing, context=context, on_worker_death=on_worker_death, max_retries=max_retries, runtime=runtime)
         for method in ("__len__", "__getitem__"):
             if not hasattr(type(sequence), method):
                 raise ArgumentTypeError(
@@ -414,33 +453,52 @@ class GeneratorEnqueuer(SequenceEnqueuer[T]):
         use_multiprocessing: bool = False,
         random_seed: int | None = None,
         *,
+        context: BaseContext | str | None = None,
+        on_worker_death: Literal["raise", "retry"] = "raise",
+        max_retries: int = 3,
         runtime: Runtime | None = None,
     ) -> None:
         """Keep the generator; start nothing and call nothing of it.
 
         Args:
             generator: An iterator, another iterable, or a callable that returns one. An item that is `None` is skipped (G3).
-            use_multiprocessing: Process mode; not there yet.
+            use_multiprocessing: Whether items are computed in worker processes, on copies (A2), instead of threads.
             random_seed: Root of `item_seed()`, without any other effect in thread mode; None: drawn here, once, from Python's global
                 random state.
+            context: How worker processes are started; see `OrderedEnqueuer`.
+            on_worker_death: "raise"; nothing else is possible, since a generator can't be asked for an item again.
+            max_retries: For the sake of its name in `OrderedEnqueuer`; without effect.
             runtime: Where locks and threads come from; for schedulers that own every interleaving.
 
         Raises:
-            NotImplementedError: `use_multiprocessing` is true.
+            ValueError: `context` is not known here, or `on_worker_death` is not "raise" (G13, G23).
             TypeError: `generator` is none of these, or `random_seed` is no integer (G23).
         """
-        super().__init__(generator, use_multiprocessing, runtime=runtime)
+        super().__init__(generator, use_multiprocessing, context=context, on_worker_death=on_worker_death, max_retries=max_retries, runtime=runtime)
+        if on_worker_death == "retry":
+            raise ArgumentValueError('on_worker_death="retry" needs items that can be computed again; a generator cannot go back: use "raise"')
         self._open: Final = _opener(generator)
         self._foreign: Final = _is_iterator(generator)  # not ours to close
         self.random_seed: Final = _seed(random_seed, "random_seed")
         self._turns: Final = self._runtime.lock()  # who may ask a foreign iterator: a straggler of an earlier run may still be in it
 
     def make_plan(self, start: Place) -> Plan:
-        """Return the plan: one epoch without a known length, one item at a time."""
-        return Plan(seed=self.random_seed, serial=True, epochs=1, start=start)
+        """Return the plan: one epoch without a known length, one item at a time, or one worker process after the other."""
+        processes = self.use_multiprocessing
+        return Plan(seed=self.random_seed, serial=not processes, rotating=processes, epochs=1, start=start)
 
     def make_compute(self) -> Compute[T]:
         """Return what asks the iterator."""
+        if self.use_multiprocessing:
+            from ._processes import start_method
+
+            method = start_method(self._context).get_start_method()
+            if self._foreign and method != "fork":
+                raise StartError(
+                    f"a {type(self.sequence).__name__} can't be copied into worker processes that are started by {method!r}: "
+                    'give a callable that makes it, or context="fork"'
+                )
+            return _Copying(self._open)
         turns = self._turns if self._foreign else self._runtime.lock()  # G16: an iterator of a run's own is that run's
         return _Pulling(self._open, turns, foreign=self._foreign)
 
@@ -453,6 +511,9 @@ class _Reading(Generic[T]):
         self._sequence: Final = sequence
         self._hook: Final = _hook(sequence)
         self._length: int | None = None  # written in turns only, which follow one another
+
+    def __reduce__(self) -> tuple[type[_Reading[T]], tuple[SequenceLike[T | None]]]:
+        return _Reading, (self._sequence,)
 
     def turn(self, *, hook: bool) -> int:
         if self._hook is None:  # G7: the length is read once
@@ -491,17 +552,42 @@ class _Pulling(Generic[T]):
     def item(self, worker: int, epoch: int, index: int, /) -> T | None:
         del worker, epoch, index
         with self._turns:
-            try:
-                return next(self._iterator)
-            except StopIteration:
-                raise EndOfStream from None
-            except EndOfStream as error:
-                raise RuntimeError("an iterator raised EndOfStream, which only a Compute may: an iterator ends with StopIteration") from error
+            return _next(self._iterator)
 
     def close(self) -> None:
         close = None if self._foreign else getattr(self._iterator, "close", None)
         if callable(close):
             close()
+
+
+@final
+class _Copying(Generic[T]):
+    """The compute of an iterator of which each worker process iterates its own copy."""
+
+    def __init__(self, opener: Callable[[], Iterator[T | None]]) -> None:
+        self._open: Final = opener
+        self._iterator: Iterator[T | None] | None = None
+
+    def turn(self, *, hook: bool) -> None:
+        """Open nothing here: each worker does, at its first item."""
+
+    def item(self, worker: int, epoch: int, index: int, /) -> T | None:
+        del worker, epoch, index
+        if self._iterator is None:
+            self._iterator = self._open()
+        return _next(self._iterator)
+
+    def close(self) -> None:
+        """Nothing is open here."""
+
+
+def _next(iterator: Iterator[T | None]) -> T | None:
+    try:
+        return next(iterator)
+    except StopIteration:
+        raise EndOfStream from None
+    except EndOfStream as error:
+        raise RuntimeError("an iterator raised EndOfStream, which only a Compute may: an iterator ends with StopIteration") from error
 
 
 def _is_iterator(generator: object) -> bool:
@@ -512,14 +598,36 @@ def _is_iterator(generator: object) -> bool:
 def _opener(generator: Iterable[T | None] | Callable[[], Iterable[T | None]]) -> Callable[[], Iterator[T | None]]:
     """Return what gives the iterator to read, at each start."""
     if _is_iterator(generator):
-        iterator = cast("Iterator[T | None]", generator)
-        return lambda: iterator
+        return partial(_same, cast("Iterator[T | None]", generator))
     if isinstance(generator, Iterable):
         iterable: Iterable[T | None] = generator  # pyright: ignore[reportUnknownVariableType]
-        return lambda: iter(iterable)
+        return partial(iter, iterable)
     if callable(generator):
-        return lambda: iter(generator())
+        return partial(_made, generator)
     raise ArgumentTypeError(f"generator must be an iterator, an iterable or a callable that makes one, not {type(generator).__name__!r}")
+
+
+def _same(iterator: Iterator[T]) -> Iterator[T]:
+    return iterator
+
+
+def _made(make: Callable[[], Iterable[T]]) -> Iterator[T]:
+    return iter(make())
+
+
+def _known(context: BaseContext | str | None) -> BaseContext | str | None:
+    """Return the context, if there is such a one."""
+    if context is None:
+        return None
+    import multiprocessing
+
+    if isinstance(context, str):
+        if context not in multiprocessing.get_all_start_methods():
+            raise ArgumentValueError(f"context must be one of {multiprocessing.get_all_start_methods()}, not {context!r}")
+        return context
+    if not (hasattr(context, "Process") and hasattr(context, "get_start_method")):
+        raise ArgumentTypeError(f"context must be the name of a start method or one of multiprocessing's contexts, not {context!r}")
+    return context
 
 
 def _hooked() -> None:

@@ -17,7 +17,7 @@ from typing import Final
 
 from .errors import EmptySequenceError, StateMismatchError
 
-__all__ = ["FOREVER", "Place", "Plan", "Span", "item_seed", "permutation"]
+__all__ = ["FOREVER", "Place", "Plan", "Span", "item_seed", "permutation", "worker_seed"]
 
 FOREVER: Final = sys.maxsize
 """A rank that is never reached."""
@@ -48,6 +48,14 @@ def item_seed(seed: int, epoch: int, index: int) -> int:
     Guarantees: G9.
     """
     return _derive("item", seed, epoch, index)  # G9
+
+
+def worker_seed(*words: int) -> int:
+    """Return what the global random state of a worker process begins with, a 128-bit integer.
+
+    Guarantees: G9.
+    """
+    return _derive("worker", *words)  # G9
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +106,8 @@ class Plan:
         shuffle: Whether each epoch has an order of its own (G8).
         barrier: Whether an epoch begins only after every item before it was taken, because something runs in between (G7).
         serial: Whether at most one item may be under way at a time (an iterator has one next item).
+        rotating: Whether the workers take turns: rank r is for worker r modulo their number, which knows its own next item. Where it has no
+            more, its ranks are skipped; the stream ends when none has. For one epoch without a known length.
         epochs: After how many epochs the stream ends, counted from epoch 0; None: never (G5).
         start: Where the stream begins (G27).
     """
@@ -106,6 +116,7 @@ class Plan:
     shuffle: bool = False
     barrier: bool = False
     serial: bool = False
+    rotating: bool = False
     epochs: int | None = None
     start: Place = Place()
 

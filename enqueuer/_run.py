@@ -26,7 +26,7 @@ from typing import Final, Generic, Literal, TypeAlias, TypeVar
 
 from ._context import Here, current
 from ._plan import Place, Plan, Span
-from ._types import Compute, EndOfStream, Lock, Parker, Process, Runtime, Thread
+from ._types import EndOfStream, Engine, Lock, Parker, Process, Runtime, Thread
 from ._window import NOTHING, Nothing, RunState, Turn, Window
 from .errors import ArgumentValueError, ForkedError, ReentryError, StartError, WaitTimeoutError
 
@@ -84,7 +84,7 @@ class Terms(Generic[T]):
     runtime: Runtime
     lock: Lock
     plan: Plan
-    compute: Compute[T]
+    compute: Engine[T]
     workers: int
     max_queue_size: int
     process: Process
@@ -102,13 +102,15 @@ class Run(Generic[T]):
         # All that follows is guarded by _lock, with these exceptions: _rung is only ever set, and may be set and read by anyone; ring() reads
         # _parkers and _takers in one step each; a worker reads its own parker, which was there before it started.
         self._window: Final[Window[T]] = self.make_window()
-        self._idle: Final[dict[Parker, None]] = {}
+        self._idle: Final[dict[int, Parker]] = {}  # by number
         self._takers: Final[dict[Parker, None]] = {}
         self._joiners: Final[dict[Parker, None]] = {}
         self._threads: Final[list[Thread]] = []
         self._parkers: Final[list[Parker]] = []  # of the workers, by number
         self._claims: Final[dict[int, tuple[int, Span]]] = {}  # worker -> the latest rank it has claimed, and the span that says what it is
+        self._ahead: Final[dict[int, tuple[int, Span]]] = {}  # worker -> what it has claimed besides that which it computes
         self._present = 0  # threads that may still call user code: the workers, and the one that starts them
+        self._arrived = False  # whether any of them ever was there, and the last has closed the compute or will
         self._booted = False  # whether start() has nothing more to wait for
         self._boot_error: Exception | None = None
         self._consumers_waited = 0.0
@@ -118,7 +120,7 @@ class Run(Generic[T]):
 
     def make_window(self) -> Window[T]:
         """Return the state of a run that begins."""
-        return Window(self._terms.plan, self._terms.max_queue_size)
+        return Window(self._terms.plan, self._terms.max_queue_size, self._terms.workers)
 
     # waking, lock held
 
@@ -127,11 +129,20 @@ class Run(Generic[T]):
             parker.unpark()
         self._takers.clear()
 
-    def _wake_worker(self) -> None:
-        parker = next(reversed(self._idle))  # the latest to fall idle: the others sleep on
-        parker.unpark()
+    def _wake_for(self, rank: int) -> None:
+        """Wake an idle worker that would find something to claim, were `rank` the next to take."""
+        window = self._window
+        for number in reversed(self._idle):  # the latest to fall idle: the others sleep on
+            if window.claimable(rank, number):
+                self._wake_worker(number)
+                return
+            if not window.turns:  # what one can't claim, no other can
+                return
+
+    def _wake_worker(self, number: int) -> None:
+        self._idle[number].unpark()
         self._waking = True
-        self._idle.pop(parker, None)
+        self._idle.pop(number, None)
 
     def _wake_joiners(self) -> None:
         for parker in self._joiners:
@@ -139,7 +150,7 @@ class Run(Generic[T]):
         self._joiners.clear()
 
     def _wake_all(self) -> None:
-        for parker in self._idle:
+        for parker in self._idle.values():
             parker.unpark()
         self._idle.clear()
         self._wake_takers()
@@ -183,24 +194,52 @@ class Run(Generic[T]):
         finally:
             here.epoch = here.index = None  # what closes the compute is no item
             if not self._process.forked:
-                self._leave()
+                try:
+                    terms.compute.leave(number)
+                finally:
+                    self._leave()
 
     def _claim(self, number: int) -> _Claim:
         """With the lock held: claim what there is; `NOTHING` and idle if there is none, `None` if the run is over."""
         window = self._window
+        if number in self._ahead:
+            self._claims[number] = rank_and_span = self._ahead.pop(number)
+            if rank_and_span[0] < window.end:
+                return rank_and_span
+            window.put(rank_and_span[0], None)  # beyond an error: nobody wants it
         if self._rung or window.state is not RunState.RUNNING:
             return None
         claim = window.claim(number)
-        if self._idle and not self._waking and window.claimable(window.rank):
-            self._wake_worker()
+        if self._idle and not self._waking:
+            self._wake_for(window.rank)
         if claim is None:
-            self._idle[self._parkers[number]] = None
+            self._idle[number] = self._parkers[number]
             return None if self._rung else NOTHING  # rule 5: register first, look then
         if isinstance(claim, Turn):
             return claim
         assert window.span is not None  # a rank is claimable once a turn has opened it
         self._claims[number] = rank_and_span = claim, window.span
         return rank_and_span
+
+    def _claim_ahead(self, number: int) -> tuple[int, int] | None:
+        """Claim a rank besides the one that is computed, if there is one that no idle worker could have; return its epoch and index.
+
+        Never a turn, which waits until all was taken, nor where the plan is serial: that is the window's to say.
+        """
+        with self._lock:
+            window = self._window
+            if self._rung or self._idle or window.state is not RunState.RUNNING or window.next_of(number) >= window.end:
+                return None
+            claim = window.claim(number)
+            if not isinstance(claim, int):
+                return None
+            assert window.span is not None
+            span = window.span
+            self._ahead[number] = claim, span
+        try:
+            return span.work(claim)
+        except BaseException:  # the plan's: told when the worker comes to it
+            return None
 
     def _wait(self, number: int) -> _Claim:
         """Wait once for something to claim."""
@@ -209,7 +248,7 @@ class Run(Generic[T]):
         since = clock()
         parker.park()
         with self._lock:
-            self._idle.pop(parker, None)
+            self._idle.pop(number, None)
             self._waking = False
             self._workers_waited += clock() - since
             return self._claim(number)
@@ -262,6 +301,7 @@ class Run(Generic[T]):
         with self._lock:
             if self._window.state is RunState.RUNNING:
                 self._present += 1
+                self._arrived = True
                 return True
             return False
 
@@ -331,8 +371,8 @@ class Run(Generic[T]):
         """With the lock held: the next item that is not `None`, `NOTHING` if it is not there yet."""
         window = self._window
         while not self._rung:  # G16: nothing is delivered after the end; a stopped window has nothing either
-            if self._idle and not self._waking and window.claimable(window.rank + window.takeable()):  # as it will be after the take: rule 4
-                self._wake_worker()
+            if self._idle and not self._waking:
+                self._wake_for(window.rank + window.takeable())  # as it will be after the take: rule 4
             item = window.take()  # G24: under the lock, so by one consumer only
             if item is NOTHING:
                 break
@@ -369,17 +409,27 @@ class Run(Generic[T]):
     def start(self) -> None:
         """Start the workers, and let them begin once all are there. On any error some may be: the caller stops the run (G18)."""
         parker = self._terms.runtime.parker()
-        self._terms.process.at_exit(self)
+        what = "worker processes"
         try:
+            self._terms.compute.open(self._terms.workers, self._claim_ahead)
+            self._terms.process.at_exit(self)
+            what = "worker threads"
             self._terms.runtime.boot(self._boot)
             while not self._has_booted(parker):
                 parker.park()
         except Exception as error:
-            raise StartError(f"could not start {self._terms.workers} worker threads: {error}") from error
+            raise StartError(f"could not start {self._terms.workers} {what}: {error}") from error
         with self._lock:
             if self._idle:
-                self._wake_worker()
+                self._wake_worker(next(reversed(self._idle)))
             self._window.start()  # D19: no user code was called until here
+
+    def discard(self) -> None:
+        """After a start that failed and the stop that followed: close what no thread of the run was there to close."""
+        with self._lock:
+            orphaned, self._arrived = not self._arrived, True
+        if orphaned:
+            self._terms.compute.close()
 
     def _has_booted(self, parker: Parker) -> bool:
         """Whether `_boot` is done; if not, register the parker. Raises what went wrong there."""
@@ -425,6 +475,7 @@ class Run(Generic[T]):
         with self._lock:
             never_taken = self._end()
         del never_taken  # outside the lock
+        self._terms.compute.halt()
         return False if self._is_own() else self._join(timeout)
 
     def _is_own(self) -> bool:
@@ -450,6 +501,7 @@ class Run(Generic[T]):
         runtime = self._terms.runtime
         parker = runtime.parker()
         start = runtime.clock()
+        killed = False
         try:
             while True:
                 with self._lock:
@@ -463,9 +515,11 @@ class Run(Generic[T]):
                     parker.park()
                     continue
                 left = start + timeout - runtime.clock()
-                if left <= 0 and (stuck or left <= -GRACE):  # G15, D15
+                if left <= 0 and not killed and (stuck or left <= -GRACE / 2):  # G15
+                    killed = self._terms.compute.kill()
+                if left <= 0 and ((stuck and not killed) or left <= -GRACE):  # D15
                     return False
-                parker.park(left if left > 0 else left + GRACE)
+                parker.park(left + (0 if left > 0 else GRACE / 2 if left > -GRACE / 2 else GRACE))
         finally:
             with self._lock:
                 self._joiners.pop(parker, None)

@@ -15,6 +15,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import ClassVar, Final, final
 
 from ._types import Lock, Parker, Process, Runtime, Stoppable, Thread
@@ -57,14 +58,27 @@ class _Process:
     """One object for each process that starts runs. It knows which runs to end at exit; a fork turns it into a thing of the past."""
 
     this: ClassVar[_Process | None] = None
-    guard: ClassVar = _thread.allocate_lock()
+    guard: ClassVar = _thread.RLock()  # held by who forks, so that nobody else is making a descriptor then
 
     def __init__(self) -> None:
         self.forked = False
+        self.private: Final[set[int]] = set()
         self.runs: Final[weakref.WeakSet[Stoppable]] = weakref.WeakSet()
+        self._finalized = False
+
+    def unforked(self) -> AbstractContextManager[object]:
+        return _Process.guard
 
     def at_exit(self, run: Stoppable) -> None:
         self.runs.add(run)
+        multiprocessing = sys.modules.get("multiprocessing.util")
+        if multiprocessing is not None and not self._finalized:  # G20: it runs this before it waits for its processes, in children, too
+            self._finalized = True
+            multiprocessing.Finalize(None, self.end, exitpriority=1000)
+
+    def end(self) -> None:
+        for run in list(self.runs):
+            run.stop(0)
 
     @classmethod
     def current(cls) -> _Process:
@@ -72,21 +86,34 @@ class _Process:
             if cls.this is not None:
                 return cls.this
             cls.this = cls()
-            atexit.register(cls.end)
+            atexit.register(cls.exit)
             if hasattr(os, "register_at_fork"):  # where there is no fork there is nothing to watch
-                os.register_at_fork(after_in_child=cls.leave)
+                os.register_at_fork(before=cls.before, after_in_parent=cls.after, after_in_child=cls.leave)
             return cls.this
 
     @classmethod
-    def end(cls) -> None:
-        for run in list(cls.this.runs) if cls.this is not None else ():
-            run.stop(0)
+    def exit(cls) -> None:
+        if cls.this is not None:
+            cls.this.end()
+
+    @classmethod
+    def before(cls) -> None:
+        cls.guard.acquire()
+
+    @classmethod
+    def after(cls) -> None:
+        cls.guard.release()
 
     @classmethod
     def leave(cls) -> None:
-        cls.guard = _thread.allocate_lock()  # the old one may be held by a thread that is not here
+        cls.guard = _thread.RLock()
         if cls.this is not None:
             cls.this.forked = True
+            for descriptor in cls.this.private:
+                try:
+                    os.close(descriptor)
+                except OSError:
+                    pass  # it was on its way to be closed
             cls.this = cls()
 
 

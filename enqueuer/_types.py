@@ -6,10 +6,11 @@ Protocols in, concrete types out: whatever has the right methods is accepted, no
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Protocol, TypeVar, runtime_checkable
 
-__all__ = ["Compute", "EndOfStream", "Lock", "Parker", "Process", "Runtime", "SequenceLike", "Stoppable", "Thread"]
+__all__ = ["Compute", "EndOfStream", "Engine", "Lock", "Parker", "Process", "Runtime", "SequenceLike", "Stoppable", "Thread"]
 
 T_co = TypeVar("T_co", covariant=True)
 
@@ -50,6 +51,29 @@ class Compute(Protocol[T_co]):
 
     def close(self) -> None:
         """Called once, by the last thread of the run to leave; nothing is called after it. Not at all if the run ended before its first thread."""
+        ...
+
+
+class Engine(Compute[T_co], Protocol[T_co]):
+    """What one run calls: a compute, and where its items are computed."""
+
+    def open(self, workers: int, ahead: Callable[[int], tuple[int, int] | None]) -> None:
+        """Called once, by `start()`, before there are threads of the run. What it has opened is left to `close()`, unless it raises.
+
+        `ahead(worker)` gives epoch and index of the item that this worker will be asked for next, if that is decided by calling it.
+        """
+        ...
+
+    def leave(self, worker: int) -> None:
+        """A worker leaves: nothing is asked for in its name any more."""
+        ...
+
+    def halt(self) -> None:
+        """The run is over, and items under way may end. Any thread; never blocks."""
+        ...
+
+    def kill(self) -> bool:
+        """End items under way, if that is possible; false if not. Any thread; never blocks."""
         ...
 
 
@@ -116,8 +140,24 @@ class Process(Protocol):
         """False in this process, true in every one that was forked from it since (G28)."""
         ...
 
+    @property
+    def private(self) -> set[int]:
+        """File descriptors that are closed in every fork (G28)."""
+        ...
+
+    def unforked(self) -> AbstractContextManager[object]:
+        """Keep other threads from forking, while a descriptor is made and added to `private`."""
+        ...
+
     def at_exit(self, run: Stoppable) -> None:
-        """Call `run.stop(0)` when the interpreter exits, while threads still run, if the run still exists then (G20)."""
+        """Call `run.stop(0)` when the interpreter exits, while threads still run, if the run still exists then (G20).
+
+        Before multiprocessing, where that was imported, waits for its processes.
+        """
+        ...
+
+    def end(self) -> None:
+        """Do now what is to be done at exit."""
         ...
 
 

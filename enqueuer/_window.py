@@ -7,6 +7,8 @@ computes it), then ready, then taken:
     ... r r r r r  | ready  under way  ready  under way   | not yet claimable
                    ^rank                                  ^rank + size
 Ranks below `end` have been opened by a *turn*; at `end` either another turn is due (an epoch begins) or, if it is the `last`, the stream ends.
+Where workers take turns (`rotating`), a rank can only be claimed by the worker whose turn it is; those of a worker that has no more are
+*holes*, taken like an item that is `None`.
 An error is an end with something to say: it closes the stream at its rank, and what was delivered before stays in order.
 
 Keeps: G1, G2, G3 (with the loop in `_run`), G4, G5, G7, G10, G11.
@@ -23,7 +25,7 @@ import enum
 from dataclasses import dataclass
 from typing import Final, Generic, Literal, TypeVar
 
-from ._plan import Plan, Span
+from ._plan import FOREVER, Plan, Span
 
 __all__ = ["NOTHING", "Nothing", "RunState", "Turn", "Window"]
 
@@ -60,13 +62,31 @@ class Turn:
 class Window(Generic[T]):
     """See the module. Its attributes may be read by the owner of the lock and are written here only."""
 
-    __slots__ = ("barrier", "claimed", "end", "epoch", "error", "last", "rank", "ready", "serial", "size", "span", "state", "turning", "under_way")
+    __slots__ = (
+        "barrier",
+        "claimed",
+        "end",
+        "epoch",
+        "error",
+        "first",
+        "last",
+        "rank",
+        "ready",
+        "serial",
+        "size",
+        "span",
+        "state",
+        "turning",
+        "turns",
+        "under_way",
+    )
 
-    def __init__(self, plan: Plan, max_queue_size: int) -> None:
+    def __init__(self, plan: Plan, max_queue_size: int, workers: int = 1) -> None:
         self.size: Final = max_queue_size
         self.barrier: Final = plan.barrier
         self.serial: Final = plan.serial
         self.state = RunState.RUNNING
+        self.first: Final = plan.start.rank
         self.rank = plan.start.rank  # the next to take
         self.claimed = plan.start.rank  # the next to claim
         self.end = plan.start.rank  # the first rank that is not open
@@ -75,6 +95,8 @@ class Window(Generic[T]):
         self.epoch = plan.start.epoch  # the one that the next turn begins
         self.turning = True  # start() has the first turn, until all workers are there
         self.span: Span | None = None  # what the latest turn opened
+        # the next rank of each worker, `FOREVER` if it has no more; empty: whoever comes gets the next
+        self.turns: Final = [plan.start.rank + worker for worker in range(workers)] if plan.rotating else []
         self.under_way: dict[int, int] = {}  # rank -> worker; a turn counts by the rank that it is before
         self.ready: dict[int, T | None] = {}  # rank -> item
 
@@ -86,24 +108,33 @@ class Window(Generic[T]):
 
     # what workers do
 
-    def claimable(self, rank: int) -> bool:
-        """Whether `claim` would give something, were `rank` the next to take."""
-        if self.claimed >= rank + self.size:  # G4: computing and waiting together never exceed the window
+    def next_of(self, worker: int) -> int:
+        """Return the next rank that this worker may claim, if it may claim any."""
+        return self.turns[worker] if self.turns else self.claimed
+
+    def claimable(self, rank: int, worker: int) -> bool:
+        """Whether `claim(worker)` would give something, were `rank` the next to take."""
+        following = self.turns[worker] if self.turns else self.claimed
+        if following >= rank + self.size:  # G4: computing and waiting together never exceed the window
             return False
-        if self.claimed < self.end:
+        if following < self.end:
             return not (self.serial and self.under_way)
         return not (self.last or self.turning or (self.barrier and rank < self.end))  # G7: a barrier waits until all was taken
 
     def claim(self, worker: int) -> int | Turn | None:
         """Give a worker the next rank, or the turn that is due; None if there is nothing to do now."""
-        if not self.claimable(self.rank):
+        if not self.claimable(self.rank, worker):
             return None
-        rank = self.claimed
-        self.under_way[rank] = worker
-        if rank == self.end:
+        rank = self.turns[worker] if self.turns else self.claimed
+        if rank >= self.end:
+            self.under_way[self.end] = worker
             self.turning = True
-            return Turn(self.epoch, rank)
-        self.claimed = rank + 1  # G1: no rank is ever given twice
+            return Turn(self.epoch, self.end)
+        self.under_way[rank] = worker
+        if self.turns:
+            self.turns[worker] = rank + len(self.turns)
+        if rank >= self.claimed:
+            self.claimed = rank + 1  # G1: no rank is ever given twice
         return rank
 
     def put(self, rank: int, item: T | None) -> None:
@@ -118,11 +149,16 @@ class Window(Generic[T]):
         for rank in ranks:
             del self.under_way[rank]
             self.turning = self.turning and rank != self.claimed
-        return self._cut(min(ranks, default=self.claimed), error)
+        return self._cut(min(ranks, default=self.next_of(worker)), error)
 
     def finish(self, rank: int, error: BaseException | None) -> BaseException | None:
         """The stream ends before `rank`: its computation found no more items, or failed with `error`. Return the error that this displaces."""
-        del self.under_way[rank]
+        worker = self.under_way.pop(rank)
+        if error is None and self.turns:
+            self.turns[worker] = FOREVER  # it is skipped from now on
+            if min(self.turns) < FOREVER:
+                return None
+            rank = max(self.claimed, rank)  # G5: the last to end was not the only one that is behind all items
         return self._cut(rank, error)
 
     def turned(self, outcome: Span | BaseException) -> None:
@@ -144,13 +180,24 @@ class Window(Generic[T]):
 
     def takeable(self) -> bool:
         """Whether `take` would give something."""
-        return self.rank in self.ready
+        return self.rank in self.ready or (bool(self.turns) and self.hole(self.rank))
+
+    def hole(self, rank: int) -> bool:
+        """Whether a rank that is not ready never will be, because the worker whose turn it is has no more."""
+        return rank < min(self.end, FOREVER) and rank not in self.under_way and self.turns[self._turn(rank)] == FOREVER
+
+    def _turn(self, rank: int) -> int:
+        """Return the worker whose turn a rank is."""
+        return (rank - self.first) % len(self.turns)
 
     def take(self) -> T | Literal[Nothing.NOTHING] | None:
         """Take the next item out of the window, `NOTHING` if it is not there."""
         rank = self.rank  # G2: the next, whatever was computed first
         if rank not in self.ready:
-            return NOTHING
+            if not self.turns or not self.hole(rank):
+                return NOTHING
+            self.rank = rank + 1  # the commit
+            return None  # G3
         item = self.ready[rank]
         self.rank = rank + 1  # the commit
         del self.ready[rank]

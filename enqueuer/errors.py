@@ -7,6 +7,7 @@ as itself (G10), with a note that names rank, index, epoch and worker.
 __all__ = [
     "ArgumentTypeError",
     "ArgumentValueError",
+    "BorderError",
     "EmptySequenceError",
     "EnqueuerError",
     "ForkedError",
@@ -16,6 +17,7 @@ __all__ = [
     "StartError",
     "StateMismatchError",
     "WaitTimeoutError",
+    "WorkerDiedError",
 ]
 
 
@@ -61,3 +63,27 @@ class StateMismatchError(EnqueuerError, ValueError):
 
 class WaitTimeoutError(EnqueuerError, TimeoutError):
     """The next item took longer than `get(timeout=...)` allows (G26). The run goes on; the next `next()` waits for the same item."""
+
+
+class BorderError(EnqueuerError, RuntimeError):
+    """An item, an exception or a sequence can't cross the border between two processes (G12). The run is over."""
+
+
+class WorkerDiedError(EnqueuerError, RuntimeError):
+    """A worker process died (G13). The run is over.
+
+    Attributes:
+        pid: Its process id.
+        exitcode: Its exit code; minus the signal if one killed it; None if that can't be known.
+        index: Index of the item that it had, or was to have.
+        epoch: Epoch of that item.
+        retries: How often that item was computed again before.
+    """
+
+    def __init__(self, message: str, *, pid: int = 0, exitcode: int | None = None, index: int = 0, epoch: int = 0, retries: int = 0) -> None:
+        super().__init__(message)
+        self.pid = pid
+        self.exitcode = exitcode
+        self.index = index
+        self.epoch = epoch
+        self.retries = retries

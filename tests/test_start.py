@@ -156,12 +156,6 @@ def test_start_does_not_wait_for_user_code() -> None:
     assert enqueuer.stop()
 
 
-def test_use_multiprocessing_says_that_it_is_not_there_yet() -> None:
-    for kind in (OrderedEnqueuer, GeneratorEnqueuer):
-        with pytest.raises(NotImplementedError, match="process mode"):
-            kind([1], use_multiprocessing=True)
-
-
 @pytest.mark.parametrize("sequence", [3, iter([1]), (number for number in [1]), None, {1, 2}])
 def test_what_is_no_sequence_is_refused_with_a_hint(sequence) -> None:
     with pytest.raises(TypeError, match="GeneratorEnqueuer"):

@@ -15,7 +15,7 @@ class WindowMachine(RuleBasedStateMachine):
     def begin(self, size, barrier, serial, epochs, length) -> None:
         self.plan = Plan(barrier=barrier, serial=serial, epochs=epochs)
         self.window = Window(self.plan, size)
-        assert not self.window.claimable(0)  # nothing before start()
+        assert not self.window.claimable(0, 0)  # nothing before start()
         self.window.start()
         self.size, self.length = size, length
         self.under_way, self.turn, self.expected = [], None, 0
@@ -24,7 +24,7 @@ class WindowMachine(RuleBasedStateMachine):
 
     @rule()
     def claim(self) -> None:
-        could = self.window.claimable(self.window.rank)
+        could = self.window.claimable(self.window.rank, 0)
         claim = self.window.claim(0)
         assert could == (claim is not None)
         if isinstance(claim, Turn):

@@ -13,7 +13,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from itertools import islice
 from typing import Final, TypeVar, cast
 
@@ -91,15 +91,15 @@ class CompletionOrder(Window[T]):
 class OffByOne(Window[T]):
     """One item more than the bound may be under way."""
 
-    def __init__(self, plan: Plan, max_queue_size: int) -> None:
-        super().__init__(plan, max_queue_size + 1)
+    def __init__(self, plan: Plan, max_queue_size: int, workers: int = 1) -> None:
+        super().__init__(plan, max_queue_size + 1, workers)
 
 
 class HookTooEarly(Window[T]):
     """The hook runs when everything was claimed, not when everything was taken."""
 
-    def __init__(self, plan: Plan, max_queue_size: int) -> None:
-        super().__init__(replace(plan, barrier=False), max_queue_size)
+    def __init__(self, plan: Plan, max_queue_size: int, workers: int = 1) -> None:
+        super().__init__(replace(plan, barrier=False), max_queue_size, workers)
 
 
 class ErrorEarly(Window[T]):
@@ -246,7 +246,7 @@ class _NeverEmpty(Plan):
 
 
 def _as(kind: type[Plan], plan: Plan) -> Plan:
-    return kind(seed=plan.seed, shuffle=plan.shuffle, barrier=plan.barrier, serial=plan.serial, epochs=plan.epochs, start=plan.start)
+    return kind(**{field.name: getattr(plan, field.name) for field in fields(plan)})
 
 
 @dataclass(frozen=True)
@@ -505,10 +505,10 @@ def _run(breaks: str, kind: Callable[[Terms[object], object], Run[object]], seen
     return _twin(breaks, named, seen, _factory(named.__name__, ordered=BrokenOrdered, generator=BrokenGenerator))
 
 
-def _window(breaks: str, kind: Callable[[Plan, int], Window[object]], seen: str) -> Twin:
+def _window(breaks: str, kind: Callable[[Plan, int, int], Window[object]], seen: str) -> Twin:
     class BrokenRun(Run[object]):
         def make_window(self) -> Window[object]:
-            return kind(self._terms.plan, self._terms.max_queue_size)
+            return kind(self._terms.plan, self._terms.max_queue_size, self._terms.workers)
 
     return _run(breaks, BrokenRun, seen, of=kind)
 

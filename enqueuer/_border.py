@@ -1,0 +1,161 @@
+"""What crosses the border between two processes: items, exceptions and computes, as bytes; and the frames that they travel in.
+
+Keeps: G6 (faithful), G10 (errors as they were raised) and G12 (what can't cross is an error that says so). Knows neither processes nor pipes.
+Rules:
+  1. Whatever user code does here (`__reduce__`, `__setstate__`) is caught by the caller, in the process where it happens.
+  2. An exception is made again in the worker first: one that can't be made again is found there, and its text and traceback travel instead.
+"""
+
+from __future__ import annotations
+
+import enum
+import pickle
+import struct
+import traceback
+from typing import Final, TypeVar, cast
+
+from .errors import BorderError
+
+__all__ = ["HEADER", "REQUEST", "Kind", "Parcel", "kind_of", "pack", "pack_error", "pack_item", "unpack", "unpack_error", "unpack_item"]
+
+T = TypeVar("T")
+
+HEADER: Final = struct.Struct("<QB")
+"""Before each message: its length without this header, and its kind."""
+
+REQUEST: Final = struct.Struct("<qq")
+"""An item that is asked for: epoch and index."""
+
+_LENGTH: Final = struct.Struct("<H")
+
+
+class Kind(enum.IntEnum):
+    """What a message is. The parent sends `STATE` and `COMPUTE`, the worker the others."""
+
+    STATE = 1
+    COMPUTE = 2
+    READY = 3
+    ITEM = 4
+    ERROR = 5
+    END = 6
+
+
+class _Traceback(Exception):  # noqa: N818 - not an error, but where one came from
+    """The traceback of a worker process, as the cause of the error that it led to."""
+
+    def __str__(self) -> str:
+        return f'\n"""\n{self.args[0]}"""'
+
+
+def kind_of(thing: object) -> str:
+    """Return the name of a thing's type, as an error should say it."""
+    kind = type(thing)
+    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+
+
+def pack(thing: object) -> bytes:
+    """Return what a compute travels as, with whatever multiprocessing knows how to send."""
+    from multiprocessing.reduction import ForkingPickler
+
+    return bytes(ForkingPickler.dumps(thing))
+
+
+def unpack(data: bytes | bytearray | memoryview) -> object:
+    """Return the compute."""
+    return pickle.loads(data)  # noqa: S301 - from the other process of the same program
+
+
+class Parcel:
+    """A compute on its way to a new worker process. A fork finds it as it is; elsewhere it is opened where an error can be reported."""
+
+    def __init__(self, thing: object, data: bytes | None = None) -> None:
+        self._thing: Final = thing
+        self._data: Final = data
+
+    def __reduce__(self) -> tuple[type[Parcel], tuple[None, bytes]]:
+        return Parcel, (None, pack(self._thing))
+
+    def open(self) -> object:
+        """Return what is in it."""
+        return self._thing if self._data is None else unpack(self._data)
+
+
+def pack_item(item: object) -> tuple[bytes, bytes]:
+    """Return what an item travels as: the name of its type, for the error if it can't be made again (G12), and its pickle."""
+    name = kind_of(item).encode()[:1000]
+    return _LENGTH.pack(len(name)) + name, pickle.dumps(item, 5)  # G6: protocol 5 keeps arrays writable, or not, as they were
+
+
+def unpack_item(message: memoryview) -> object:
+    """Return an equal item, which owns its memory."""
+    end = _LENGTH.size + _LENGTH.unpack_from(message)[0]
+    try:
+        return pickle.loads(message[end:])  # noqa: S301 - from the other process of the same program
+    except BaseException as error:  # G12
+        name = bytes(message[_LENGTH.size : end]).decode(errors="replace")
+        raise BorderError(f"an item of type {name} can't be unpickled in this process: {_said(error)}") from error
+
+
+def pack_error(error: BaseException) -> bytes:
+    """Return what an exception travels as: itself if it can be made again as it is (G10), its type and text in any case, and its traceback."""
+    try:
+        text = "".join(traceback.format_exception(error))
+    except BaseException:
+        text = f"{kind_of(error)} (its traceback can't be formatted)\n"
+    data = _remade(error)
+    return pickle.dumps((data, kind_of(error), _said(error), text), 5)
+
+
+def unpack_error(message: bytes | bytearray | memoryview) -> BaseException:
+    """Return the exception, with the worker's traceback as its cause."""
+    data, name, said, text = cast("tuple[bytes | None, str, str, str]", pickle.loads(message))  # noqa: S301
+    error: BaseException | None = None
+    if data is not None:
+        try:
+            error = cast("BaseException", pickle.loads(data))  # noqa: S301
+        except BaseException:  # it could be made again in the worker, and can't be here
+            error = None
+    if error is None:  # G12
+        error = BorderError(f"an exception of type {name} was raised, which can't cross the border between two processes; it says: {said}")
+    try:
+        error.__cause__ = _Traceback(text)  # it does not survive pickling, hence only here
+    except BaseException:  # noqa: S110 - it refuses to have one
+        pass
+    return error
+
+
+def _remade(error: BaseException) -> bytes | None:
+    """Return the first pickle from which the exception can be made again, None if there is none."""
+    for make in (lambda: error, lambda: _Bare(error)):
+        try:
+            data = pickle.dumps(make(), 5)
+            again = pickle.loads(data)  # noqa: S301
+            if type(again) is type(error) and len(again.args) == len(error.args):
+                return data
+        except BaseException:  # noqa: S112 - whatever its own methods raise
+            continue
+    return None
+
+
+class _Bare:
+    """An exception that is made again without its `__init__()`, which may ask for more than `args`."""
+
+    def __init__(self, error: BaseException) -> None:
+        self._error: Final = error
+
+    def __reduce__(self) -> tuple[object, tuple[object, ...]]:
+        return _make_bare, (type(self._error), self._error.args, dict(self._error.__dict__))
+
+
+def _make_bare(kind: type[BaseException], args: tuple[object, ...], state: dict[str, object]) -> BaseException:
+    error = kind.__new__(kind, *args)
+    error.args = args
+    error.__dict__.update(state)
+    return error
+
+
+def _said(error: BaseException) -> str:
+    try:
+        return f"{kind_of(error)}: {error}"
+    except BaseException:
+        return f"{kind_of(error)} (its text can't be had)"

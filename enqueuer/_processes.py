@@ -1,0 +1,649 @@
+"""The engine of process mode: a compute whose items are computed by worker processes, one for each worker thread of the run.
+
+      this process                                        a worker process
+    worker thread 0  --- COMPUTE epoch, index (STATE) -->  serve(): compute.item(...)
+                     <-- ITEM | ERROR | END -------------
+    worker thread 1  --- a socket pair of its own ------>  another one
+         ...
+    lifeline (a pipe that nobody writes to) ------------>  all: its end tells that this process is gone
+
+Keeps: G12, G13, and what processes add to G1, G6, G7, G9, G15, G18, G20, G28.
+Rules:
+  1. No lock is shared between processes, and no pipe between workers: a dead one can take nothing along. Each incarnation has a fresh pair.
+  2. A death is seen through the process (pidfd), never through the end of the pipe alone: children of a worker may hold that open.
+     It is confirmed, the pipe is drained, a torn message is thrown away, and only then is the item given to another worker.
+  3. Whoever waits on a pipe waits on the process, too. `kill()` is therefore the bell that wakes every wait here.
+  4. A slot belongs to the thread of its number. `_lock` guards what `halt()` and `kill()` share with it: who is there, who is ready, whether
+     all is over. It is never held while anything blocks.
+  5. A worker process may not outlive this one, whatever kills that, and whatever the worker is doing: the lifeline's end is a signal (SIGIO).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import random
+import select
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Generic, Protocol, TypeVar, cast, final
+
+from . import _plan
+from ._border import HEADER, REQUEST, Kind, Parcel, kind_of, pack, pack_error, pack_item, unpack, unpack_error, unpack_item
+from ._context import Here, current
+from ._runtime import REAL
+from ._types import Compute, EndOfStream, Lock, Process
+from .errors import BorderError, WorkerDiedError
+
+if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
+    from multiprocessing.context import BaseContext
+    from multiprocessing.process import BaseProcess
+
+__all__ = ["Processes", "Workers", "start_method"]
+
+T = TypeVar("T")
+
+PATIENCE: Final = 1.0
+"""Seconds that a worker process gets to exit once nobody needs it any more; then it is killed."""
+
+GLANCE: Final = 0.25
+"""Seconds between two looks at a process where the system has no pidfd (G13 allows 1)."""
+
+SHORT: Final = 1e-3
+"""Seconds below which an item is so short that its worker should have the next one at hand; a longer one may keep another worker waiting."""
+
+CHUNK: Final = 1 << 16
+"""Bytes that are asked for when the length of a message is not known yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class Workers:
+    """What the caller asked for, and what all worker processes of a run are told."""
+
+    context: BaseContext | str | None
+    retries: int
+    seed: int
+    plain_seeds: bool
+    resend: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Orders:
+    """What one worker process is told."""
+
+    number: int
+    workers: int
+    seed: int
+    state: int
+
+
+def start_method(context: BaseContext | str | None) -> BaseContext:
+    """Return the context to start processes by: the one that was asked for, or that of the host, whose choice stays open (G25)."""
+    import multiprocessing
+
+    if context is None:
+        context = multiprocessing.get_start_method(allow_none=True) or multiprocessing.get_all_start_methods()[0]
+    return multiprocessing.get_context(context) if isinstance(context, str) else context
+
+
+class _Died(Exception):  # noqa: N818 - an event
+    """A worker process is gone, or of no use any more and killed. Its first argument says how."""
+
+
+class _Calls(Protocol):
+    def register(self, fd: int, events: int, /) -> None: ...
+    def poll(self, timeout: float | None = None, /) -> list[tuple[int, int]]: ...
+
+
+class _MakesProcess(Protocol):
+    def __call__(self, *, target: object, args: tuple[object, ...], name: str, daemon: bool) -> BaseProcess: ...
+
+
+@final
+class _Worker:
+    """One worker process and the pipe to it. Used by one thread, `kill()` apart."""
+
+    def __init__(self, process: BaseProcess, fd: int, private: set[int]) -> None:
+        self._process: Final = process
+        self._fd: Final = fd
+        self._private: Final = private
+        self.pid: Final = process.pid or 0
+        self.ready = False  # guarded by the engine's lock
+        self.state = 0  # which version of the compute it has
+        self._read: Final[_Calls] = select.poll()
+        self._write: Final[_Calls] = select.poll()
+        self._pidfd = self._watch()
+        self._wait: Final = None if self._pidfd >= 0 else GLANCE * 1000
+        self._read.register(fd, select.POLLIN)
+        self._write.register(fd, select.POLLOUT)
+        self._rest = bytearray()
+        self.begun: list[tuple[int, int]] = []  # what it was sent and has not answered: epoch and index
+        self.short = False  # whether its last answer took a short time
+
+    def begin(self, epoch: int, index: int) -> None:
+        """Ask for an item, or raise `_Died`."""
+        self.begun.append((epoch, index))
+        self.send(Kind.COMPUTE, REQUEST.pack(epoch, index))
+
+    def _watch(self) -> int:
+        """Return a descriptor that becomes readable when the process ends (rule 2), -1 where there is no such thing or it has ended already."""
+        if not hasattr(os, "pidfd_open"):
+            return -1
+        try:
+            pidfd = os.pidfd_open(self.pid)
+        except OSError:
+            return -1
+        self._private.add(pidfd)
+        self._read.register(pidfd, select.POLLIN)
+        self._write.register(pidfd, select.POLLIN)
+        return pidfd
+
+    def dead(self, timeout: float = 0.0) -> bool:
+        """Whether the process has ended; waits for it for so long."""
+        if self._pidfd >= 0:
+            poll = select.poll()
+            poll.register(self._pidfd, select.POLLIN)
+            return bool(poll.poll(timeout * 1000))
+        self._process.join(timeout)
+        return not self._process.is_alive()
+
+    def kill(self) -> None:
+        """Kill the process, if it still is one. The pidfd can't mean another that has got its number."""
+        with contextlib.suppress(OSError):
+            if self._pidfd >= 0 and hasattr(signal, "pidfd_send_signal"):
+                signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+            else:
+                self._process.kill()
+
+    # messages
+
+    def send(self, kind: Kind, data: bytes) -> None:
+        """Send a message, or raise `_Died`."""
+        view = memoryview(HEADER.pack(len(data), kind) + data)
+        while view:
+            try:
+                view = view[os.write(self._fd, view) :]
+            except BlockingIOError:
+                if any(fd != self._fd for fd, _ in self._write.poll(self._wait)) or (self._pidfd < 0 and self.dead()):
+                    raise self._death() from None
+            except OSError:
+                raise self._death() from None
+
+    def receive(self) -> tuple[int, memoryview]:
+        """Return the next message, or raise `_Died`."""
+        data, self._rest = self._rest, bytearray()
+        goal = HEADER.size
+        while True:
+            if len(data) >= HEADER.size:
+                length, kind = HEADER.unpack_from(data)
+                goal = HEADER.size + length
+                if len(data) >= goal:
+                    self._rest = data[goal:]
+                    return kind, memoryview(data)[HEADER.size : goal]
+            events = self._read.poll(self._wait)
+            gone = any(fd != self._fd for fd, _ in events) or (not events and self._pidfd < 0 and self.dead())
+            if goal - len(data) > CHUNK:
+                data = self._fill(data, goal)
+                continue
+            try:
+                chunk = os.read(self._fd, CHUNK)
+            except BlockingIOError:
+                if gone:  # rule 2: whole messages were read, this is a torn one or none
+                    raise self._death() from None
+                continue
+            except OSError:
+                chunk = b""
+            if not chunk:
+                raise self._death()
+            data += chunk
+
+    def _fill(self, data: bytearray, goal: int) -> bytearray:
+        """Read a long message to its end, without copying it again."""
+        have = len(data)
+        whole = bytearray(goal)
+        whole[:have] = data
+        view = memoryview(whole)
+        while have < goal:
+            try:
+                count = os.readv(self._fd, [view[have:]])
+            except BlockingIOError:
+                events = self._read.poll(self._wait)
+                if not any(fd == self._fd for fd, _ in events) and (events or (self._pidfd < 0 and self.dead())):
+                    raise self._death() from None
+                continue
+            except OSError:
+                count = 0
+            if not count:
+                raise self._death()
+            have += count
+        view.release()
+        return whole
+
+    # its end
+
+    def _death(self) -> _Died:
+        """Confirm that the process is dead: one that has closed its end is of no use, and is killed."""
+        if self.dead(PATIENCE):
+            return _Died(_how(self.exitcode()))
+        self.kill()
+        self.dead(PATIENCE)
+        return _Died("closed its end of the pipe, and was killed")
+
+    def exitcode(self) -> int | None:
+        """Return the exit code of a process that has ended, None if it can't be known."""
+        with contextlib.suppress(Exception):  # somebody else may have reaped it
+            self._process.join(PATIENCE)
+            return self._process.exitcode
+        return None
+
+    def end(self, patience: float) -> None:
+        """Close the pipe, which tells an idle process to exit; see to it that it does; leave nothing of it (G20)."""
+        self._private.discard(self._fd)
+        os.close(self._fd)
+        if not self.dead(patience):
+            self.kill()
+            self.dead(PATIENCE)
+        self.exitcode()
+        with contextlib.suppress(ValueError):  # it is said to be running, since somebody else has reaped it
+            self._process.close()
+        if self._pidfd >= 0:
+            self._private.discard(self._pidfd)
+            os.close(self._pidfd)
+
+
+def _how(exitcode: int | None) -> str:
+    if exitcode is None:
+        return "died, and its exit code can't be known"
+    if exitcode >= 0:
+        return f"exited with code {exitcode}"
+    try:
+        name = signal.Signals(-exitcode).name
+    except ValueError:
+        name = f"signal {-exitcode}"
+    return f"was killed by {name}" + (" (by hand, or was memory short?)" if exitcode == -signal.SIGKILL else "")
+
+
+@final
+class Processes(Generic[T]):
+    """The engine. `turn()` and `close()` of the compute are called here, `item()` in the workers, on copies."""
+
+    def __init__(self, compute: Compute[T], workers: Workers, lock: Lock, process: Process) -> None:
+        self._compute: Final = compute
+        self._asked: Final = workers
+        self._lock: Final = lock
+        self._process: Final = process
+        self._context: BaseContext | None = None  # written by open()
+        self._lifeline: tuple[int, int] | None = None  # the end that workers get, and ours; written by open() and close()
+        self._count = 0  # workers of the run; written by open()
+        self._ahead: Callable[[int], tuple[int, int] | None] = _nothing  # written by open() and close()
+        self._state = 0  # version of the compute; written in turns, before any item that it is for
+        self._data = b""  # the compute of that version
+        self._workers: Final[dict[int, _Worker]] = {}  # guarded by _lock
+        self._halted = False  # guarded by _lock: no worker that is not ready is waited for
+        self._killed = False  # guarded by _lock: no worker may be started any more
+
+    def open(self, workers: int, ahead: Callable[[int], tuple[int, int] | None]) -> None:
+        """Start the first worker processes, before there are threads of the run."""
+        context = start_method(self._asked.context)
+        self._context, self._count, self._ahead = context, workers, ahead
+        _prepare(context)
+        with self._process.unforked():
+            ours, theirs = os.pipe()[::-1]
+            self._process.private.add(ours)
+            self._lifeline = theirs, ours
+        try:
+            for number in range(workers):
+                self._start(number)
+        except BaseException:
+            self.kill()
+            self.close_workers()
+            raise
+
+    def turn(self, *, hook: bool) -> int | None:
+        """Turn here, and pickle once for all workers what the hook may have changed (G7)."""
+        length = self._compute.turn(hook=hook)
+        if hook and self._asked.resend:
+            try:
+                data = pack(self._compute)
+            except BaseException as error:
+                raise BorderError(
+                    f"after on_epoch_end() the sequence is sent to the worker processes, and can't be pickled ({kind_of(error)}: {error}): "
+                    "make it picklable, or do without the hook"
+                ) from error
+            self._state, self._data = self._state + 1, data
+        return length
+
+    def item(self, worker: int, epoch: int, index: int, /) -> T | None:
+        """Let the worker process of this number compute an item; if it dies, see to the next.
+
+        So that a worker idles neither for a round trip nor for a consumer that holds the GIL, it is sent the next item while it computes this
+        one, if items are short. If it dies, this item is blamed, and the next is sent again uncounted (G13).
+        """
+        retries = 0
+        following: tuple[int, int] | None = None
+        while True:
+            one = self._workers.get(worker)  # without the lock: nobody else changes what is there for this worker
+            if one is None:  # it died
+                one = self._start(worker)
+            try:
+                if not one.ready:
+                    self._await(one)
+                if one.state != self._state:
+                    one.send(Kind.STATE, self._data)
+                    one.state = self._state
+                if not one.begun:
+                    one.begin(epoch, index)
+                if one.short and following is None:
+                    following = self._ahead(worker)
+                if following is not None:
+                    one.begin(*following)
+                since = time.monotonic()
+                kind, message = one.receive()
+                one.short = time.monotonic() - since < SHORT
+                del one.begun[0]
+            except _Died as died:
+                ready = one.ready
+                code = one.exitcode()
+                self._bury(worker, one)
+                if not ready or retries >= self._asked.retries or self._halted:  # G13
+                    raise self._told(one, died, worker, epoch, index, code=code, retries=retries, ready=ready) from None
+                retries += 1
+                continue
+            match kind:
+                case Kind.ITEM:
+                    return cast("T", unpack_item(message))
+                case Kind.END:
+                    raise EndOfStream
+                case _:
+                    raise unpack_error(message)
+
+    def leave(self, worker: int) -> None:
+        """End the process of this worker; nobody asks it for anything any more."""
+        one = self._workers.get(worker)
+        if one is not None:
+            self._bury(worker, one)
+
+    def halt(self) -> None:
+        """The run is over: what was to become a worker need not."""
+        with self._lock:
+            self._halted = True
+            unready = [one for one in self._workers.values() if not one.ready]
+            for one in unready:
+                one.kill()
+
+    def kill(self) -> bool:
+        """Kill every worker process, at once; their threads find out by themselves."""
+        with self._lock:
+            self._halted = self._killed = True
+            for one in self._workers.values():
+                one.kill()
+        return True
+
+    def close(self) -> None:
+        """Leave no process and no descriptor; close the compute."""
+        self.close_workers()
+        self._ahead = _nothing  # which keeps the run alive
+        self._compute.close()
+
+    def close_workers(self) -> None:
+        """Leave no process and no descriptor. May be called again."""
+        for number in range(self._count):
+            self.leave(number)
+        with self._lock:
+            lifeline, self._lifeline = self._lifeline, None
+        if lifeline is not None:
+            theirs, ours = lifeline
+            self._process.private.discard(ours)
+            os.close(ours)
+            os.close(theirs)
+
+    def _start(self, number: int) -> _Worker:
+        """Start a worker process with a pipe of its own (rule 1)."""
+        from multiprocessing.connection import Connection
+
+        context, lifeline, private = self._context, self._lifeline, self._process.private
+        assert context is not None
+        assert lifeline is not None
+        with self._process.unforked():
+            fd, theirs = (one.detach() for one in socket.socketpair())
+            private.add(fd)
+        pipe, life = Connection(theirs), Connection(os.dup(lifeline[0]), writable=False)
+        one: _Worker | None = None
+        try:
+            os.set_blocking(fd, False)
+            orders = _Orders(number, self._count, self._asked.seed, self._state)
+            arguments = pipe, life, Parcel(self._compute), orders, _seed(self._asked, number, self._count)
+            make = cast("_MakesProcess", context.Process)  # type: ignore[attr-defined]
+            process = make(target=serve, args=arguments, name=f"enqueuer-worker-{number}", daemon=False)
+            with _uninterrupted():
+                process.start()
+            one = _Worker(process, fd, private)
+            one.state = self._state
+            with self._lock:
+                self._workers[number] = one
+                if self._killed:
+                    one.kill()
+            return one
+        finally:
+            pipe.close()
+            life.close()
+            if one is None:
+                private.discard(fd)
+                os.close(fd)
+
+    def _await(self, one: _Worker) -> None:
+        """Wait until a new worker is ready, or raise what kept it from that."""
+        kind, message = one.receive()
+        if kind != Kind.READY:
+            error = unpack_error(message)
+            raise BorderError(f"a worker process could not unpickle what it is to compute with: {kind_of(error)}: {error}") from error
+        with self._lock:
+            one.ready = True
+
+    def _bury(self, worker: int, one: _Worker) -> None:
+        with self._lock:
+            del self._workers[worker]
+            patience = 0.0 if self._killed or not one.ready else PATIENCE
+        one.end(patience)
+
+    def _told(
+        self, one: _Worker, died: _Died, worker: int, epoch: int, index: int, *, code: int | None, retries: int, ready: bool
+    ) -> WorkerDiedError:
+        """Return the error that says what happened, and what to do."""
+        who = f"worker process {one.pid} (worker {worker})"
+        if not ready:
+            text = (
+                f"{who} {died} before it was ready for index {index} of epoch {epoch}. Its own output says why. Under spawn and forkserver a script "
+                'must start its work below `if __name__ == "__main__":`, and the class of the sequence must be importable'
+            )
+        elif not self._asked.retries:
+            text = f'{who} {died} while it had index {index} of epoch {epoch}; on_worker_death="retry" would compute the item again'
+        else:
+            text = f"{who} {died} while it had index {index} of epoch {epoch}, after {retries} of at most {self._asked.retries} retries of this item"
+        return WorkerDiedError(text, pid=one.pid, exitcode=code, index=index, epoch=epoch, retries=retries)
+
+
+def _seed(asked: Workers, number: int, workers: int) -> int | None:
+    """Return what a worker's global random state begins with (G9); no two are the same, also of one worker and its successor."""
+    if asked.plain_seeds:
+        return asked.seed + number
+    return _plan.worker_seed(asked.seed, number, workers, int.from_bytes(os.urandom(8), "big"))
+
+
+def _prepare(context: BaseContext) -> None:
+    """Start what is multiprocessing's own, before anything of ours is changed: the resource tracker, the fork server."""
+    from multiprocessing import resource_tracker
+
+    if not hasattr(select, "poll"):
+        raise OSError("process mode needs a system with poll() and socket pairs")
+    if context.get_start_method() != "fork":
+        resource_tracker.ensure_running()
+    if context.get_start_method() == "forkserver":
+        from multiprocessing import forkserver
+
+        forkserver.ensure_running()
+
+
+@contextlib.contextmanager
+def _uninterrupted() -> Generator[None]:
+    """Keep Ctrl-C away from a process that has not yet said what is to become of it."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+# in the worker process
+
+
+def serve(pipe: Connection[bytes, bytes], lifeline: Connection[bytes, bytes], parcel: Parcel, orders: _Orders, seed: int | None) -> None:
+    """Be a worker process: compute what is asked for until the pipe ends."""
+    process = REAL.process()
+    fd = pipe.fileno()
+    process.private.add(fd)
+    process.private.add(lifeline.fileno())
+    _settle(lifeline.fileno())
+    _sow(seed)
+    answers = _Answers(fd)
+    try:
+        compute = cast("Compute[object]", parcel.open())
+    except BaseException as error:  # told, not printed
+        answers.send(Kind.ERROR, pack_error(error))
+        return
+    answers.send(Kind.READY, b"")
+    try:
+        _Serving(compute, answers, orders).run()
+    except (BrokenPipeError, ConnectionResetError):
+        pass  # the run was stopped, and nobody waits for the answer
+    finally:
+        process.end()  # what items have left running
+
+
+class _Serving:
+    def __init__(self, compute: Compute[object], answers: _Answers, orders: _Orders) -> None:
+        self._compute = compute
+        self._answers: Final = answers
+        self._number: Final = orders.number
+        self._here: Final = Here(None, current.get(), orders.number, orders.workers, orders.seed)
+        self._broken: BaseException | None = None  # why the state that came last can't be used
+
+    def run(self) -> None:
+        current.set(self._here)
+        pid = os.getpid()
+        while (message := self._answers.receive()) is not None:
+            kind, data = message
+            if kind == Kind.STATE:
+                self._renew(data)
+                continue
+            self._answer(*REQUEST.unpack(data))
+            if os.getpid() != pid:  # the item has forked, and this is the child: nobody asked it for anything
+                sys.stdout.flush()
+                os._exit(0)
+
+    def _renew(self, data: bytes) -> None:
+        try:
+            self._compute, self._broken = cast("Compute[object]", unpack(data)), None
+        except BaseException as error:  # told with the next item
+            self._broken = error
+
+    def _answer(self, epoch: int, index: int) -> None:
+        here, pid = self._here, os.getpid()
+        try:
+            if self._broken is not None:
+                raise BorderError(f"what on_epoch_end() made of the sequence can't be unpickled in a worker process: {self._broken!r}")  # G12
+            here.epoch, here.index = epoch, index
+            item = self._compute.item(self._number, epoch, index)
+            try:
+                name, data = pack_item(item)
+            except BaseException as error:  # G12
+                raise BorderError(
+                    f"item {index} of epoch {epoch} is of type {kind_of(item)}, and can't be pickled: {kind_of(error)}: {error}"
+                ) from error
+        except EndOfStream:
+            answer: tuple[Kind, bytes, bytes] = Kind.END, b"", b""
+        except BaseException as error:  # G10: whatever its type
+            answer = Kind.ERROR, b"", pack_error(error)
+        else:
+            answer = Kind.ITEM, name, data
+            item = None
+        here.epoch = here.index = None
+        if os.getpid() == pid:
+            self._answers.send(*answer)
+
+
+class _Answers:
+    """The worker's end of the pipe."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd: Final = fd
+        os.set_blocking(fd, True)
+        self._own: Final = os.fstat(fd)[1:3]
+        self._rest = b""
+
+    def send(self, kind: Kind, name: bytes, data: bytes = b"") -> None:
+        """Send an answer. A descriptor that an item has closed may be another file by now: that one is left alone."""
+        if os.fstat(self._fd)[1:3] != self._own:
+            raise BrokenPipeError
+        head = HEADER.pack(len(name) + len(data), kind) + name
+        for part in (head + data,) if len(data) < CHUNK else (head, data):
+            view = memoryview(part)
+            while view:
+                view = view[os.write(self._fd, view) :]
+
+    def receive(self) -> tuple[int, bytes] | None:
+        """Return the next message, None if there will be none."""
+        data = self._rest
+        while len(data) < HEADER.size or len(data) < HEADER.size + HEADER.unpack_from(data)[0]:
+            wanted = HEADER.size + HEADER.unpack_from(data)[0] - len(data) if len(data) >= HEADER.size else 0
+            chunk = os.read(self._fd, max(CHUNK, wanted))
+            if not chunk:
+                return None
+            data += chunk
+        length, kind = HEADER.unpack_from(data)
+        self._rest = data[HEADER.size + length :]
+        return kind, data[HEADER.size : HEADER.size + length]
+
+
+def _settle(lifeline: int) -> None:
+    """Have signals as a worker should, and end when the parent does (rule 5)."""
+    signal.set_wakeup_fd(-1)
+    signal.signal(signal.SIGINT, _nothing)  # Ctrl-C is the parent's; SIG_IGN would be inherited by what items start
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    if hasattr(fcntl, "F_SETOWN") and hasattr(os, "O_ASYNC") and hasattr(signal, "SIGIO"):
+        signal.signal(signal.SIGIO, signal.SIG_DFL)  # which ends the process, also one that holds the GIL
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGIO})
+        fcntl.fcntl(lifeline, fcntl.F_SETOWN, os.getpid())
+        fcntl.fcntl(lifeline, fcntl.F_SETFL, fcntl.fcntl(lifeline, fcntl.F_GETFL) | os.O_ASYNC)
+        poll = select.poll()
+        poll.register(lifeline, 0)
+        if poll.poll(0):  # the parent was gone before
+            os._exit(1)
+    else:
+        threading.Thread(target=_watch, args=(lifeline,), daemon=True).start()
+
+
+def _watch(lifeline: int) -> None:
+    """Where there is no SIGIO: as good, unless the item holds the GIL."""
+    os.read(lifeline, 1)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _nothing(*_: object) -> None:
+    """Do nothing, with whatever."""
+
+
+def _sow(seed: int | None) -> None:
+    """Begin with a global random state of one's own (G9): `random`, and numpy's where it is imported."""
+    random.seed(seed)
+    numpy = sys.modules.get("numpy")
+    if numpy is not None and seed is not None:
+        numpy.random.seed(seed % 2**32)
