@@ -73,7 +73,12 @@ class Parcel:
         self._data: Final = data
 
     def __reduce__(self) -> tuple[type[Parcel], tuple[None, bytes]]:
-        return Parcel, (None, pack(self._thing))
+        try:
+            return Parcel, (None, pack(self._thing))
+        except Exception as error:
+            raise BorderError(
+                f"what is to be computed with can't be pickled, which spawn and forkserver need and fork does not: {kind_of(error)}: {error}"
+            ) from error
 
     def open(self) -> object:
         """Return what is in it."""

@@ -235,7 +235,7 @@ class SequenceEnqueuer(ABC, Generic[T]):
             return Threads(compute)
         from ._processes import Processes, Workers
 
-        workers = Workers(self._context, self._retries, plan.seed, plain_seeds=plan.rotating, resend=plan.barrier)
+        workers = Workers(self._context, self._retries, plan.seed, seeded=plan.rotating, resend=plan.barrier)
         return Processes(compute, workers, self._runtime.lock(), process)
 
     def make_run(self, terms: Terms[T]) -> Run[T]:

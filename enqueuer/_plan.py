@@ -17,7 +17,7 @@ from typing import Final
 
 from .errors import EmptySequenceError, StateMismatchError
 
-__all__ = ["FOREVER", "Place", "Plan", "Span", "item_seed", "permutation", "worker_seed"]
+__all__ = ["FOREVER", "Place", "Plan", "Span", "item_seed", "permutation"]
 
 FOREVER: Final = sys.maxsize
 """A rank that is never reached."""
@@ -48,14 +48,6 @@ def item_seed(seed: int, epoch: int, index: int) -> int:
     Guarantees: G9.
     """
     return _derive("item", seed, epoch, index)  # G9
-
-
-def worker_seed(*words: int) -> int:
-    """Return what the global random state of a worker process begins with, a 128-bit integer.
-
-    Guarantees: G9.
-    """
-    return _derive("worker", *words)  # G9
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,12 +34,11 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Generic, Protocol, TypeVar, cast, final
 
-from . import _plan
 from ._border import HEADER, REQUEST, Kind, Parcel, kind_of, pack, pack_error, pack_item, unpack, unpack_error, unpack_item
 from ._context import Here, current
 from ._runtime import REAL
 from ._types import Compute, EndOfStream, Lock, Process
-from .errors import BorderError, WorkerDiedError
+from .errors import BorderError, StartError, WorkerDiedError
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
@@ -65,12 +64,20 @@ CHUNK: Final = 1 << 16
 
 @dataclass(frozen=True, slots=True)
 class Workers:
-    """What the caller asked for, and what all worker processes of a run are told."""
+    """How the worker processes of a run are to be.
+
+    Attributes:
+        context: How they are started; see `start_method()`.
+        retries: How often an item is computed again whose worker died (G13).
+        seed: Root of the items' seeds (G9).
+        seeded: Whether worker w begins with a global random state of `seed + w`.
+        resend: Whether a turn may change what items are computed from (G7).
+    """
 
     context: BaseContext | str | None
     retries: int
     seed: int
-    plain_seeds: bool
+    seeded: bool
     resend: bool
 
 
@@ -81,7 +88,7 @@ class _Orders:
     number: int
     workers: int
     seed: int
-    state: int
+    random_seed: int | None  # of the global random state; None: whatever comes, but not what another worker has (G9)
 
 
 def start_method(context: BaseContext | str | None) -> BaseContext:
@@ -331,7 +338,10 @@ class Processes(Generic[T]):
         while True:
             one = self._workers.get(worker)  # without the lock: nobody else changes what is there for this worker
             if one is None:  # it died
-                one = self._start(worker)
+                try:
+                    one = self._start(worker)
+                except Exception as error:
+                    raise StartError(f"the worker process for index {index} died, and a new one could not be started: {error}") from error
             try:
                 if not one.ready:
                     self._await(one)
@@ -418,8 +428,8 @@ class Processes(Generic[T]):
         one: _Worker | None = None
         try:
             os.set_blocking(fd, False)
-            orders = _Orders(number, self._count, self._asked.seed, self._state)
-            arguments = pipe, life, Parcel(self._compute), orders, _seed(self._asked, number, self._count)
+            orders = _Orders(number, self._count, self._asked.seed, self._asked.seed + number if self._asked.seeded else None)
+            arguments = pipe, life, Parcel(self._compute), orders
             make = cast("_MakesProcess", context.Process)  # type: ignore[attr-defined]
             process = make(target=serve, args=arguments, name=f"enqueuer-worker-{number}", daemon=False)
             with _uninterrupted():
@@ -470,13 +480,6 @@ class Processes(Generic[T]):
         return WorkerDiedError(text, pid=one.pid, exitcode=code, index=index, epoch=epoch, retries=retries)
 
 
-def _seed(asked: Workers, number: int, workers: int) -> int | None:
-    """Return what a worker's global random state begins with (G9); no two are the same, also of one worker and its successor."""
-    if asked.plain_seeds:
-        return asked.seed + number
-    return _plan.worker_seed(asked.seed, number, workers, int.from_bytes(os.urandom(8), "big"))
-
-
 def _prepare(context: BaseContext) -> None:
     """Start what is multiprocessing's own, before anything of ours is changed: the resource tracker, the fork server."""
     from multiprocessing import resource_tracker
@@ -504,20 +507,20 @@ def _uninterrupted() -> Generator[None]:
 # in the worker process
 
 
-def serve(pipe: Connection[bytes, bytes], lifeline: Connection[bytes, bytes], parcel: Parcel, orders: _Orders, seed: int | None) -> None:
+def serve(pipe: Connection[bytes, bytes], lifeline: Connection[bytes, bytes], parcel: Parcel, orders: _Orders) -> None:
     """Be a worker process: compute what is asked for until the pipe ends."""
     process = REAL.process()
     fd = pipe.fileno()
     process.private.add(fd)
     process.private.add(lifeline.fileno())
     _settle(lifeline.fileno())
-    _sow(seed)
     answers = _Answers(fd)
     try:
         compute = cast("Compute[object]", parcel.open())
     except BaseException as error:  # told, not printed
         answers.send(Kind.ERROR, pack_error(error))
         return
+    _sow(orders.random_seed)  # what was opened may have imported numpy
     answers.send(Kind.READY, b"")
     try:
         _Serving(compute, answers, orders).run()
@@ -645,5 +648,5 @@ def _sow(seed: int | None) -> None:
     """Begin with a global random state of one's own (G9): `random`, and numpy's where it is imported."""
     random.seed(seed)
     numpy = sys.modules.get("numpy")
-    if numpy is not None and seed is not None:
-        numpy.random.seed(seed % 2**32)
+    if numpy is not None:
+        numpy.random.seed(None if seed is None else seed % 2**32)

@@ -313,10 +313,7 @@ class Run(Generic[T]):
                 return
         failed: BaseException | None = None
         try:
-            self._terms.compute.close()
-        except BaseException as error:  # kept, and told as threads tell theirs, before anyone can take the run for ended
-            failed = error
-            self._terms.runtime.tell(error)
+            failed = self._close_compute()
         finally:
             with self._lock:
                 over = self._rung or self._window.state is not RunState.RUNNING
@@ -325,6 +322,15 @@ class Run(Generic[T]):
                 self._present = 0
                 self._wake_joiners()
             del never_taken
+
+    def _close_compute(self) -> BaseException | None:
+        """Close the compute; what goes wrong is told, as threads tell their errors, and returned, to be kept."""
+        try:
+            self._terms.compute.close()
+        except BaseException as error:
+            self._terms.runtime.tell(error)
+            return error
+        return None
 
     # a consumer's side
 
@@ -423,13 +429,14 @@ class Run(Generic[T]):
             if self._idle:
                 self._wake_worker(next(reversed(self._idle)))
             self._window.start()  # D19: no user code was called until here
+        self.discard()  # it was stopped meanwhile
 
     def discard(self) -> None:
-        """After a start that failed and the stop that followed: close what no thread of the run was there to close."""
+        """After a stop that came before the first thread of the run: close what none of them was there to close."""
         with self._lock:
             orphaned, self._arrived = not self._arrived, True
         if orphaned:
-            self._terms.compute.close()
+            self._close_compute()
 
     def _has_booted(self, parker: Parker) -> bool:
         """Whether `_boot` is done; if not, register the parker. Raises what went wrong there."""

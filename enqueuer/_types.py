@@ -50,7 +50,7 @@ class Compute(Protocol[T_co]):
         ...
 
     def close(self) -> None:
-        """Called once, by the last thread of the run to leave; nothing is called after it. Not at all if the run ended before its first thread."""
+        """Called once, by the last thread of the run to leave, or by a `start()` that failed before there was one; nothing is called after it."""
         ...
 
 

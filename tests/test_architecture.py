@@ -27,7 +27,7 @@ ARROWS: dict[str, set[str]] = {
     "_runtime": {"_types"},
     "_border": {"errors"},
     "_threads": {"_types"},
-    "_processes": {"_border", "_context", "_plan", "_runtime", "_types", "errors"},
+    "_processes": {"_border", "_context", "_runtime", "_types", "errors"},
     "_run": {"_context", "_plan", "_types", "_window", "errors"},
     "_enqueuers": {"_plan", "_processes", "_run", "_runtime", "_threads", "_types", "_window", "errors"},
     "__init__": {"_context", "_enqueuers", "_plan", "_run", "_types", "_window", "errors"},
