@@ -16,7 +16,7 @@ from typing import Final, TypeVar, cast
 
 from .errors import BorderError
 
-__all__ = ["HEADER", "REQUEST", "Kind", "Parcel", "kind_of", "pack", "pack_error", "pack_item", "unpack", "unpack_error", "unpack_item"]
+__all__ = ["COMPUTE", "HEADER", "REQUEST", "Kind", "Parcel", "kind_of", "pack", "pack_error", "pack_item", "unpack", "unpack_error", "unpack_item"]
 
 T = TypeVar("T")
 
@@ -25,6 +25,9 @@ HEADER: Final = struct.Struct("<QB")
 
 REQUEST: Final = struct.Struct("<qq")
 """An item that is asked for: epoch and index."""
+
+COMPUTE: Final = struct.Struct(HEADER.format + "qq")
+"""The whole message that asks for it."""
 
 _LENGTH: Final = struct.Struct("<H")
 

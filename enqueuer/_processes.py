@@ -34,7 +34,7 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Generic, Protocol, TypeVar, cast, final
 
-from ._border import HEADER, REQUEST, Kind, Parcel, kind_of, pack, pack_error, pack_item, unpack, unpack_error, unpack_item
+from ._border import COMPUTE, HEADER, REQUEST, Kind, Parcel, kind_of, pack, pack_error, pack_item, unpack, unpack_error, unpack_item
 from ._context import Here, current
 from ._runtime import REAL
 from ._types import Compute, EndOfStream, Lock, Process
@@ -57,6 +57,9 @@ GLANCE: Final = 0.25
 
 SHORT: Final = 1e-3
 """Seconds below which an item is so short that its worker should have the next one at hand; a longer one may keep another worker waiting."""
+
+LOW: Final = 3
+"""Items that such a worker has at hand when more are looked for: it must not run dry until they are there."""
 
 CHUNK: Final = 1 << 16
 """Bytes that are asked for when the length of a message is not known yet."""
@@ -134,10 +137,10 @@ class _Worker:
         self.begun: list[tuple[int, int]] = []  # what it was sent and has not answered: epoch and index
         self.short = False  # whether its last answer took a short time
 
-    def begin(self, epoch: int, index: int) -> None:
-        """Ask for an item, or raise `_Died`."""
-        self.begun.append((epoch, index))
-        self.send(Kind.COMPUTE, REQUEST.pack(epoch, index))
+    def begin(self, places: list[tuple[int, int]]) -> None:
+        """Ask for some items, or raise `_Died`."""
+        self.begun += places
+        self.send(b"".join([COMPUTE.pack(REQUEST.size, Kind.COMPUTE, epoch, index) for epoch, index in places]))
 
     def _watch(self) -> int:
         """Return a descriptor that becomes readable when the process ends (rule 2), -1 where there is no such thing or it has ended already."""
@@ -171,15 +174,14 @@ class _Worker:
 
     # messages
 
-    def send(self, kind: Kind, data: bytes) -> None:
-        """Send a message, or raise `_Died`."""
-        view = memoryview(HEADER.pack(len(data), kind) + data)
+    def send(self, data: bytes) -> None:
+        """Send messages, or raise `_Died`."""
+        view = memoryview(data)
         while view:
             try:
                 view = view[os.write(self._fd, view) :]
             except BlockingIOError:
-                if any(fd != self._fd for fd, _ in self._write.poll(self._wait)) or (self._pidfd < 0 and self.dead()):
-                    raise self._death() from None
+                self._await(self._write)
             except OSError:
                 raise self._death() from None
 
@@ -194,16 +196,13 @@ class _Worker:
                 if len(data) >= goal:
                     self._rest = data[goal:]
                     return kind, memoryview(data)[HEADER.size : goal]
-            events = self._read.poll(self._wait)
-            gone = any(fd != self._fd for fd, _ in events) or (not events and self._pidfd < 0 and self.dead())
             if goal - len(data) > CHUNK:
                 data = self._fill(data, goal)
                 continue
             try:
                 chunk = os.read(self._fd, CHUNK)
             except BlockingIOError:
-                if gone:  # rule 2: whole messages were read, this is a torn one or none
-                    raise self._death() from None
+                self._await(self._read)
                 continue
             except OSError:
                 chunk = b""
@@ -221,9 +220,7 @@ class _Worker:
             try:
                 count = os.readv(self._fd, [view[have:]])
             except BlockingIOError:
-                events = self._read.poll(self._wait)
-                if not any(fd == self._fd for fd, _ in events) and (events or (self._pidfd < 0 and self.dead())):
-                    raise self._death() from None
+                self._await(self._read)
                 continue
             except OSError:
                 count = 0
@@ -232,6 +229,14 @@ class _Worker:
             have += count
         view.release()
         return whole
+
+    def _await(self, calls: _Calls) -> None:
+        """Wait until the pipe is of use; raise `_Died` if the process is dead and all that it wrote was read: what is left is torn (rule 2)."""
+        for wait in (self._wait, 0):  # and another look once it is known to be dead: it may have written between the looks at the one and the other
+            events = calls.poll(wait)
+            if any(fd == self._fd for fd, _ in events) or not (events or (self._pidfd < 0 and self.dead())):
+                return
+        raise self._death()
 
     # its end
 
@@ -289,14 +294,14 @@ class Processes(Generic[T]):
         self._context: BaseContext | None = None  # written by open()
         self._lifeline: tuple[int, int] | None = None  # the end that workers get, and ours; written by open() and close()
         self._count = 0  # workers of the run; written by open()
-        self._ahead: Callable[[int], tuple[int, int] | None] = _nothing  # written by open() and close()
+        self._ahead: Callable[[int], list[tuple[int, int]]] = _none  # written by open() and close()
         self._state = 0  # version of the compute; written in turns, before any item that it is for
         self._data = b""  # the compute of that version
         self._workers: Final[dict[int, _Worker]] = {}  # guarded by _lock
         self._halted = False  # guarded by _lock: no worker that is not ready is waited for
         self._killed = False  # guarded by _lock: no worker may be started any more
 
-    def open(self, workers: int, ahead: Callable[[int], tuple[int, int] | None]) -> None:
+    def open(self, workers: int, ahead: Callable[[int], list[tuple[int, int]]]) -> None:
         """Start the first worker processes, before there are threads of the run."""
         context = start_method(self._asked.context)
         self._context, self._count, self._ahead = context, workers, ahead
@@ -334,7 +339,7 @@ class Processes(Generic[T]):
         one, if items are short. If it dies, this item is blamed, and the next is sent again uncounted (G13).
         """
         retries = 0
-        following: tuple[int, int] | None = None
+        lost: list[tuple[int, int]] = []
         while True:
             one = self._workers.get(worker)  # without the lock: nobody else changes what is there for this worker
             if one is None:  # it died
@@ -346,20 +351,18 @@ class Processes(Generic[T]):
                 if not one.ready:
                     self._await(one)
                 if one.state != self._state:
-                    one.send(Kind.STATE, self._data)
+                    one.send(HEADER.pack(len(self._data), Kind.STATE) + self._data)
                     one.state = self._state
                 if not one.begun:
-                    one.begin(epoch, index)
-                if one.short and following is None:
-                    following = self._ahead(worker)
-                if following is not None:
-                    one.begin(*following)
+                    one.begin(lost or [(epoch, index)])
+                if one.short and len(one.begun) <= LOW and (following := self._ahead(worker)):
+                    one.begin(following)
                 since = time.monotonic()
                 kind, message = one.receive()
                 one.short = time.monotonic() - since < SHORT
                 del one.begun[0]
             except _Died as died:
-                ready = one.ready
+                ready, lost = one.ready, one.begun
                 code = one.exitcode()
                 self._bury(worker, one)
                 if not ready or retries >= self._asked.retries or self._halted:  # G13
@@ -399,7 +402,7 @@ class Processes(Generic[T]):
     def close(self) -> None:
         """Leave no process and no descriptor; close the compute."""
         self.close_workers()
-        self._ahead = _nothing  # which keeps the run alive
+        self._ahead = _none  # the other one keeps the run alive
         self._compute.close()
 
     def close_workers(self) -> None:
@@ -642,6 +645,12 @@ def _watch(lifeline: int) -> None:
 
 def _nothing(*_: object) -> None:
     """Do nothing, with whatever."""
+
+
+def _none(worker: int) -> list[tuple[int, int]]:
+    """Nobody is to be asked for anything ahead."""
+    del worker
+    return []
 
 
 def _sow(seed: int | None) -> None:

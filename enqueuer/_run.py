@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import operator
 import weakref
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -38,6 +39,10 @@ _Claim: TypeAlias = tuple[int, Span] | Turn | Literal[Nothing.NOTHING] | None
 
 GRACE: Final = 0.4
 """Seconds that `stop(timeout)` may take longer for threads that are on their way out (G15 allows 0.5)."""
+
+
+AHEAD: Final = 4
+"""Ranks that a worker process may hold besides the one that it computes, where items are short."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +113,7 @@ class Run(Generic[T]):
         self._threads: Final[list[Thread]] = []
         self._parkers: Final[list[Parker]] = []  # of the workers, by number
         self._claims: Final[dict[int, tuple[int, Span]]] = {}  # worker -> the latest rank it has claimed, and the span that says what it is
-        self._ahead: Final[dict[int, tuple[int, Span]]] = {}  # worker -> what it has claimed besides that which it computes
+        self._ahead: Final[list[deque[tuple[int, Span]]]] = [deque() for _ in range(terms.workers)]  # what workers have claimed besides
         self._present = 0  # threads that may still call user code: the workers, and the one that starts them
         self._arrived = False  # whether any of them ever was there, and the last has closed the compute or will
         self._booted = False  # whether start() has nothing more to wait for
@@ -121,6 +126,10 @@ class Run(Generic[T]):
     def make_window(self) -> Window[T]:
         """Return the state of a run that begins."""
         return Window(self._terms.plan, self._terms.max_queue_size, self._terms.workers)
+
+    def _over(self) -> bool:
+        """With the lock held: whether the run is over."""
+        return self._rung or self._window.state is not RunState.RUNNING
 
     # waking, lock held
 
@@ -202,12 +211,13 @@ class Run(Generic[T]):
     def _claim(self, number: int) -> _Claim:
         """With the lock held: claim what there is; `NOTHING` and idle if there is none, `None` if the run is over."""
         window = self._window
-        if number in self._ahead:
-            self._claims[number] = rank_and_span = self._ahead.pop(number)
+        ahead = self._ahead[number]
+        while ahead:
+            self._claims[number] = rank_and_span = ahead.popleft()
             if rank_and_span[0] < window.end:
                 return rank_and_span
             window.put(rank_and_span[0], None)  # beyond an error: nobody wants it
-        if self._rung or window.state is not RunState.RUNNING:
+        if self._over():
             return None
         claim = window.claim(number)
         if self._idle and not self._waking:
@@ -221,25 +231,28 @@ class Run(Generic[T]):
         self._claims[number] = rank_and_span = claim, window.span
         return rank_and_span
 
-    def _claim_ahead(self, number: int) -> tuple[int, int] | None:
-        """Claim a rank besides the one that is computed, if there is one that no idle worker could have; return its epoch and index.
+    def _claim_ahead(self, number: int) -> list[tuple[int, int]]:
+        """Claim some ranks besides the one that is computed, if no idle worker could have them; return epoch and index of each.
 
-        Never a turn, which waits until all was taken, nor where the plan is serial: that is the window's to say.
+        Never a turn, which waits until all was taken; nor where the plan is serial: that is the window's to say.
         """
+        claims: list[tuple[int, Span]] = []
         with self._lock:
-            window = self._window
-            if self._rung or self._idle or window.state is not RunState.RUNNING or window.next_of(number) >= window.end:
-                return None
-            claim = window.claim(number)
-            if not isinstance(claim, int):
-                return None
-            assert window.span is not None
-            span = window.span
-            self._ahead[number] = claim, span
+            window, ahead = self._window, self._ahead[number]
+            while len(ahead) < AHEAD and not self._idle and window.next_of(number) < window.end and not self._over():
+                claim = window.claim(number)
+                if not isinstance(claim, int):
+                    break
+                assert window.span is not None
+                claims.append((claim, window.span))
+                ahead.append(claims[-1])
+        places: list[tuple[int, int]] = []
         try:
-            return span.work(claim)
-        except BaseException:  # the plan's: told when the worker comes to it
-            return None
+            for rank, span in claims:
+                places.append(span.work(rank))
+        except BaseException:  # noqa: S110 - the plan's: told when the worker comes to that rank
+            pass
+        return places
 
     def _wait(self, number: int) -> _Claim:
         """Wait once for something to claim."""
@@ -316,7 +329,7 @@ class Run(Generic[T]):
             failed = self._close_compute()
         finally:
             with self._lock:
-                over = self._rung or self._window.state is not RunState.RUNNING
+                over = self._over()
                 never_taken = self._window.stop() if over else None  # if not, all workers were lost: what they left is still to be taken
                 self._window.error = self._window.error or failed
                 self._present = 0
@@ -389,7 +402,7 @@ class Run(Generic[T]):
             error = window.conclude()
             if error is not None:
                 raise error
-        if self._rung or window.state is not RunState.RUNNING:
+        if self._over():
             raise StopIteration
         return NOTHING
 
@@ -540,7 +553,7 @@ class Run(Generic[T]):
         """Whether the run is not over (G19)."""
         self.check_process()
         with self._lock:
-            return self._window.state is RunState.RUNNING and not self._rung  # G19
+            return not self._over()  # G19
 
     def place(self) -> Place:
         """Where the stream stands: at the lowest rank not yet taken (G27)."""

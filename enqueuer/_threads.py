@@ -31,7 +31,7 @@ class Threads(Generic[T]):
         """Close."""
         self._compute.close()
 
-    def open(self, workers: int, ahead: Callable[[int], tuple[int, int] | None]) -> None:
+    def open(self, workers: int, ahead: Callable[[int], list[tuple[int, int]]]) -> None:
         """There is nothing to open."""
 
     def leave(self, worker: int) -> None:

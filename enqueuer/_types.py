@@ -57,10 +57,10 @@ class Compute(Protocol[T_co]):
 class Engine(Compute[T_co], Protocol[T_co]):
     """What one run calls: a compute, and where its items are computed."""
 
-    def open(self, workers: int, ahead: Callable[[int], tuple[int, int] | None]) -> None:
+    def open(self, workers: int, ahead: Callable[[int], list[tuple[int, int]]]) -> None:
         """Called once, by `start()`, before there are threads of the run. What it has opened is left to `close()`, unless it raises.
 
-        `ahead(worker)` gives epoch and index of the item that this worker will be asked for next, if that is decided by calling it.
+        `ahead(worker)` decides which items this worker will be asked for next, and returns epoch and index of each; none, if others should.
         """
         ...
 
