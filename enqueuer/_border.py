@@ -78,7 +78,7 @@ class Parcel:
     def __reduce__(self) -> tuple[type[Parcel], tuple[None, bytes]]:
         try:
             return Parcel, (None, pack(self._thing))
-        except Exception as error:
+        except BaseException as error:
             raise BorderError(
                 f"what is to be computed with can't be pickled, which spawn and forkserver need and fork does not: {kind_of(error)}: {error}"
             ) from error

@@ -16,7 +16,7 @@ from types import FunctionType, TracebackType
 from typing import TYPE_CHECKING, Final, Generic, Literal, NoReturn, Protocol, Self, SupportsIndex, TypeVar, cast, final, overload
 
 from ._plan import Place, Plan
-from ._run import GRACE, Run, Statistics, Terms
+from ._run import Run, Statistics, Terms
 from ._runtime import REAL
 from ._threads import Threads
 from ._types import Compute, EndOfStream, Engine, Lock, Process, Runtime, SequenceLike
@@ -214,8 +214,7 @@ class SequenceEnqueuer(ABC, Generic[T]):
                     self._loaded = None
             run.start()
         except BaseException:  # G18: nothing is left running; no item has begun, or at most in the last moment
-            run.stop(GRACE)
-            run.discard()
+            run.stop(PATIENCE)
             with self._lock:
                 if self._run is run:
                     self._run, self._loaded = old, loaded

@@ -5,7 +5,7 @@
                      <-- ITEM | ERROR | END -------------
     worker thread 1  --- a socket pair of its own ------>  another one
          ...
-    lifeline (a pipe that nobody writes to) ------------>  all: its end tells that this process is gone
+    lifelines (pipes that nobody writes to) ------------>  each one: its end tells that this process is gone
 
 Keeps: G12, G13, and what processes add to G1, G6, G7, G9, G15, G18, G20, G28.
 Rules:
@@ -57,6 +57,11 @@ GLANCE: Final = 0.25
 
 SHORT: Final = 1e-3
 """Seconds below which an item is so short that its worker should have the next one at hand; a longer one may keep another worker waiting."""
+
+CURE: Final = (
+    'Under spawn and forkserver a script must start its work below `if __name__ == "__main__":`, and what is computed with must be importable: '
+    "no class or function that was typed at a prompt"
+)
 
 LOW: Final = 3
 """Items that such a worker has at hand when more are looked for: it must not run dry until they are there."""
@@ -120,9 +125,11 @@ class _MakesProcess(Protocol):
 class _Worker:
     """One worker process and the pipe to it. Used by one thread, `kill()` apart."""
 
-    def __init__(self, process: BaseProcess, fd: int, private: set[int]) -> None:
+    def __init__(self, process: BaseProcess, fd: int, alive: int, private: set[int], *, late: bool) -> None:
         self._process: Final = process
         self._fd: Final = fd
+        self._alive: Final = alive  # our end of its lifeline
+        self._late: Final = late  # whether its exit code comes from a server, after its death
         self._private: Final = private
         self.pid: Final = process.pid or 0
         self.ready = False  # guarded by the engine's lock
@@ -161,8 +168,13 @@ class _Worker:
             poll = select.poll()
             poll.register(self._pidfd, select.POLLIN)
             return bool(poll.poll(timeout * 1000))
-        self._process.join(timeout)
-        return not self._process.is_alive()
+        until = time.monotonic() + timeout
+        while self._process.is_alive():
+            left = until - time.monotonic()
+            if left <= 0:
+                return False
+            self._process.join(min(left, GLANCE / 10))  # which children of the process may keep from returning
+        return True
 
     def kill(self) -> None:
         """Kill the process, if it still is one. The pidfd can't mean another that has got its number."""
@@ -249,25 +261,35 @@ class _Worker:
         return _Died("closed its end of the pipe, and was killed")
 
     def exitcode(self) -> int | None:
-        """Return the exit code of a process that has ended, None if it can't be known."""
-        with contextlib.suppress(Exception):  # somebody else may have reaped it
+        """Return the exit code of a process that has ended, None if it can't be known, because somebody else has reaped it."""
+        if self._process.exitcode is None and self._late:
             self._process.join(PATIENCE)
-            return self._process.exitcode
-        return None
+        return self._process.exitcode
 
     def end(self, patience: float) -> None:
         """Close the pipe, which tells an idle process to exit; see to it that it does; leave nothing of it (G20)."""
-        self._private.discard(self._fd)
-        os.close(self._fd)
+        _drop(self._fd, self._private)
         if not self.dead(patience):
             self.kill()
             self.dead(PATIENCE)
-        self.exitcode()
-        with contextlib.suppress(ValueError):  # it is said to be running, since somebody else has reaped it
-            self._process.close()
+        if self.exitcode() is None:
+            self._process._popen.returncode = 255  # type: ignore[attr-defined]  # noqa: SLF001 - else close() would not believe that it has ended
+        self._process.close()
+        _drop(self._alive, self._private)
         if self._pidfd >= 0:
-            self._private.discard(self._pidfd)
-            os.close(self._pidfd)
+            _drop(self._pidfd, self._private)
+
+
+def _keep(fd: int, private: set[int], unless: contextlib.ExitStack) -> int:
+    """Keep a descriptor from forks, and from being left open unless all goes well."""
+    private.add(fd)
+    unless.callback(_drop, fd, private)
+    return fd
+
+
+def _drop(fd: int, private: set[int]) -> None:
+    private.discard(fd)
+    os.close(fd)
 
 
 def _how(exitcode: int | None) -> str:
@@ -292,7 +314,6 @@ class Processes(Generic[T]):
         self._lock: Final = lock
         self._process: Final = process
         self._context: BaseContext | None = None  # written by open()
-        self._lifeline: tuple[int, int] | None = None  # the end that workers get, and ours; written by open() and close()
         self._count = 0  # workers of the run; written by open()
         self._ahead: Callable[[int], list[tuple[int, int]]] = _none  # written by open() and close()
         self._state = 0  # version of the compute; written in turns, before any item that it is for
@@ -302,21 +323,14 @@ class Processes(Generic[T]):
         self._killed = False  # guarded by _lock: no worker may be started any more
 
     def open(self, workers: int, ahead: Callable[[int], list[tuple[int, int]]]) -> None:
-        """Start the first worker processes, before there are threads of the run."""
+        """Start the first worker processes, before there are worker threads."""
         context = start_method(self._asked.context)
         self._context, self._count, self._ahead = context, workers, ahead
         _prepare(context)
-        with self._process.unforked():
-            ours, theirs = os.pipe()[::-1]
-            self._process.private.add(ours)
-            self._lifeline = theirs, ours
-        try:
-            for number in range(workers):
-                self._start(number)
-        except BaseException:
-            self.kill()
-            self.close_workers()
-            raise
+        for number in range(workers):
+            if self._halted:  # stopped meanwhile
+                return
+            self._start(number)
 
     def turn(self, *, hook: bool) -> int | None:
         """Turn here, and pickle once for all workers what the hook may have changed (G7)."""
@@ -401,62 +415,49 @@ class Processes(Generic[T]):
 
     def close(self) -> None:
         """Leave no process and no descriptor; close the compute."""
-        self.close_workers()
+        for number in range(self._count):
+            self.leave(number)
         self._ahead = _none  # the other one keeps the run alive
         self._compute.close()
 
-    def close_workers(self) -> None:
-        """Leave no process and no descriptor. May be called again."""
-        for number in range(self._count):
-            self.leave(number)
-        with self._lock:
-            lifeline, self._lifeline = self._lifeline, None
-        if lifeline is not None:
-            theirs, ours = lifeline
-            self._process.private.discard(ours)
-            os.close(ours)
-            os.close(theirs)
-
     def _start(self, number: int) -> _Worker:
-        """Start a worker process with a pipe of its own (rule 1)."""
+        """Start a worker process with a pipe (rule 1) and a lifeline of its own: whom a file's signals go to is one setting for all its copies."""
+        from multiprocessing import process as processes
         from multiprocessing.connection import Connection
 
-        context, lifeline, private = self._context, self._lifeline, self._process.private
+        context, private = self._context, self._process.private
         assert context is not None
-        assert lifeline is not None
-        with self._process.unforked():
-            fd, theirs = (one.detach() for one in socket.socketpair())
-            private.add(fd)
-        pipe, life = Connection(theirs), Connection(os.dup(lifeline[0]), writable=False)
-        one: _Worker | None = None
-        try:
+        with contextlib.ExitStack() as theirs, contextlib.ExitStack() as ours:
+            with self._process.unforked():
+                here, there = socket.socketpair()
+                pipe = theirs.enter_context(Connection(there.detach()))
+                fd = _keep(here.detach(), private, ours)
+                there_too, here_too = os.pipe()
+                lifeline = theirs.enter_context(Connection(there_too, writable=False))
+                alive = _keep(here_too, private, ours)
             os.set_blocking(fd, False)
             orders = _Orders(number, self._count, self._asked.seed, self._asked.seed + number if self._asked.seeded else None)
-            arguments = pipe, life, Parcel(self._compute), orders
             make = cast("_MakesProcess", context.Process)  # type: ignore[attr-defined]
-            process = make(target=serve, args=arguments, name=f"enqueuer-worker-{number}", daemon=False)
+            process = make(target=serve, args=(pipe, lifeline, Parcel(self._compute), orders), name=f"enqueuer-worker-{number}", daemon=False)
             with _uninterrupted():
                 process.start()
-            one = _Worker(process, fd, private)
-            one.state = self._state
-            with self._lock:
-                self._workers[number] = one
-                if self._killed:
-                    one.kill()
-            return one
-        finally:
-            pipe.close()
-            life.close()
-            if one is None:
-                private.discard(fd)
-                os.close(fd)
+            # G25: it is ours alone; multiprocessing would wait for it at exit, in forks of this process, too
+            getattr(processes, "_children", set[object]()).discard(process)
+            one = _Worker(process, fd, alive, private, late=context.get_start_method() == "forkserver")
+            ours.pop_all()
+        one.state = self._state
+        with self._lock:
+            self._workers[number] = one
+            if self._killed:
+                one.kill()
+        return one
 
     def _await(self, one: _Worker) -> None:
         """Wait until a new worker is ready, or raise what kept it from that."""
         kind, message = one.receive()
         if kind != Kind.READY:
             error = unpack_error(message)
-            raise BorderError(f"a worker process could not unpickle what it is to compute with: {kind_of(error)}: {error}") from error
+            raise BorderError(f"a worker process could not unpickle what it is to compute with: {kind_of(error)}: {error}. {CURE}") from error
         with self._lock:
             one.ready = True
 
@@ -472,10 +473,7 @@ class Processes(Generic[T]):
         """Return the error that says what happened, and what to do."""
         who = f"worker process {one.pid} (worker {worker})"
         if not ready:
-            text = (
-                f"{who} {died} before it was ready for index {index} of epoch {epoch}. Its own output says why. Under spawn and forkserver a script "
-                'must start its work below `if __name__ == "__main__":`, and the class of the sequence must be importable'
-            )
+            text = f"{who} {died} before it was ready for index {index} of epoch {epoch}. Its own output may say why. {CURE}"
         elif not self._asked.retries:
             text = f'{who} {died} while it had index {index} of epoch {epoch}; on_worker_death="retry" would compute the item again'
         else:
@@ -524,8 +522,8 @@ def serve(pipe: Connection[bytes, bytes], lifeline: Connection[bytes, bytes], pa
         answers.send(Kind.ERROR, pack_error(error))
         return
     _sow(orders.random_seed)  # what was opened may have imported numpy
-    answers.send(Kind.READY, b"")
     try:
+        answers.send(Kind.READY, b"")
         _Serving(compute, answers, orders).run()
     except (BrokenPipeError, ConnectionResetError):
         pass  # the run was stopped, and nobody waits for the answer

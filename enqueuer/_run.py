@@ -115,7 +115,6 @@ class Run(Generic[T]):
         self._claims: Final[dict[int, tuple[int, Span]]] = {}  # worker -> the latest rank it has claimed, and the span that says what it is
         self._ahead: Final[list[deque[tuple[int, Span]]]] = [deque() for _ in range(terms.workers)]  # what workers have claimed besides
         self._present = 0  # threads that may still call user code: the workers, and the one that starts them
-        self._arrived = False  # whether any of them ever was there, and the last has closed the compute or will
         self._booted = False  # whether start() has nothing more to wait for
         self._boot_error: Exception | None = None
         self._consumers_waited = 0.0
@@ -314,7 +313,6 @@ class Run(Generic[T]):
         with self._lock:
             if self._window.state is RunState.RUNNING:
                 self._present += 1
-                self._arrived = True
                 return True
             return False
 
@@ -326,7 +324,10 @@ class Run(Generic[T]):
                 return
         failed: BaseException | None = None
         try:
-            failed = self._close_compute()
+            self._terms.compute.close()
+        except BaseException as error:  # kept, and told as threads tell theirs, before anyone can take the run for ended
+            failed = error
+            self._terms.runtime.tell(error)
         finally:
             with self._lock:
                 over = self._over()
@@ -335,15 +336,6 @@ class Run(Generic[T]):
                 self._present = 0
                 self._wake_joiners()
             del never_taken
-
-    def _close_compute(self) -> BaseException | None:
-        """Close the compute; what goes wrong is told, as threads tell their errors, and returned, to be kept."""
-        try:
-            self._terms.compute.close()
-        except BaseException as error:
-            self._terms.runtime.tell(error)
-            return error
-        return None
 
     # a consumer's side
 
@@ -428,28 +420,17 @@ class Run(Generic[T]):
     def start(self) -> None:
         """Start the workers, and let them begin once all are there. On any error some may be: the caller stops the run (G18)."""
         parker = self._terms.runtime.parker()
-        what = "worker processes"
+        self._terms.process.at_exit(self)
         try:
-            self._terms.compute.open(self._terms.workers, self._claim_ahead)
-            self._terms.process.at_exit(self)
-            what = "worker threads"
             self._terms.runtime.boot(self._boot)
             while not self._has_booted(parker):
                 parker.park()
         except Exception as error:
-            raise StartError(f"could not start {self._terms.workers} {what}: {error}") from error
+            raise StartError(f"could not start {self._terms.workers} workers: {error}") from error
         with self._lock:
             if self._idle:
                 self._wake_worker(next(reversed(self._idle)))
             self._window.start()  # D19: no user code was called until here
-        self.discard()  # it was stopped meanwhile
-
-    def discard(self) -> None:
-        """After a stop that came before the first thread of the run: close what none of them was there to close."""
-        with self._lock:
-            orphaned, self._arrived = not self._arrived, True
-        if orphaned:
-            self._close_compute()
 
     def _has_booted(self, parker: Parker) -> bool:
         """Whether `_boot` is done; if not, register the parker. Raises what went wrong there."""
@@ -466,7 +447,12 @@ class Run(Generic[T]):
         try:
             if self._arrive():
                 try:
-                    number = 0
+                    self._terms.compute.open(self._terms.workers, self._claim_ahead)
+                    self._terms.process.at_exit(self)  # again, now that everything is imported
+                except Exception as refused:
+                    error = refused
+                try:
+                    number = 0 if error is None else self._terms.workers
                     while number < self._terms.workers and self._arrive():
                         self._start_worker(number)
                         number += 1

@@ -50,7 +50,7 @@ class Compute(Protocol[T_co]):
         ...
 
     def close(self) -> None:
-        """Called once, by the last thread of the run to leave, or by a `start()` that failed before there was one; nothing is called after it."""
+        """Called once, by the last thread of the run to leave; nothing is called after it. Not at all if the run ended before its first thread."""
         ...
 
 
@@ -58,7 +58,7 @@ class Engine(Compute[T_co], Protocol[T_co]):
     """What one run calls: a compute, and where its items are computed."""
 
     def open(self, workers: int, ahead: Callable[[int], list[tuple[int, int]]]) -> None:
-        """Called once, by `start()`, before there are threads of the run. What it has opened is left to `close()`, unless it raises.
+        """Called once, before there are workers, by the thread that starts them. What it has opened, also if it raises, is left to `close()`.
 
         `ahead(worker)` decides which items this worker will be asked for next, and returns epoch and index of each; none, if others should.
         """
