@@ -90,7 +90,7 @@ def flake(session: nox.Session) -> None:
     try:
         while state["runs"] < until:
             try:
-                session.run("python", "-m", "pytest", "-m", "concurrency", "-q", "-x")
+                session.run("python", "-m", "pytest", "-m", "concurrency and not deep", "-q", "-x")
             except KeyboardInterrupt:
                 raise
             except BaseException:
@@ -117,14 +117,25 @@ def bench(session: nox.Session) -> None:
 @nox.session(python=PYTHONS)
 def deep(session: nox.Session) -> None:
     """The state machine with more and longer examples, about ten minutes for each Python; what was run is kept in `.nox/deep-*.json`."""
-    session.install(".[test]")
-    report = Path(".nox", f"deep-{session.python}.json")
-    state = {"commit": _commit(), "files": _fingerprint(), "passed": False}
-    if report.is_file() and json.loads(report.read_text()) == {**state, "passed": True}:
-        session.skip("passed already, and no file has changed since")
     arguments = session.posargs or ["tests/test_machine.py", "-k", "whatever_is_called"]
-    session.run("python", "-m", "pytest", *arguments, env={"HYPOTHESIS_PROFILE": "deep"})
-    report.write_text(json.dumps({**state, "passed": True}, indent=1) + "\n")
+    _once(session, "deep", *arguments, env={"HYPOTHESIS_PROFILE": "deep"})
+
+
+@nox.session(python=PYTHONS)
+def processes(session: nox.Session) -> None:
+    """What is marked `deep`: process mode on every start method, a few minutes for each Python; what was run is kept in `.nox/processes-*.json`."""
+    _once(session, "processes", "-m", "deep", *(session.posargs or ["-n", "auto"]))
+
+
+def _once(session: nox.Session, name: str, *arguments: str, env: dict[str, str] | None = None) -> None:
+    """Run pytest, unless it has passed and no file has changed since."""
+    session.install(".[test]")
+    report = Path(".nox", f"{name}-{session.python}.json")
+    state = {"commit": _commit(), "files": _fingerprint(), "arguments": arguments}
+    if report.is_file() and json.loads(report.read_text()).items() >= {"files": state["files"], "arguments": [*arguments]}.items():
+        session.skip("passed already, and no file has changed since")
+    session.run("python", "-m", "pytest", *arguments, env=env)
+    report.write_text(json.dumps(state, indent=1) + "\n")
 
 
 def _commit() -> str:
