@@ -9,10 +9,12 @@ Rules:
 from __future__ import annotations
 
 import enum
+import io
 import pickle
 import struct
+import sys
 import traceback
-from typing import Final, TypeVar, cast
+from typing import Final, Protocol, TypeVar, cast
 
 from .errors import BorderError
 
@@ -91,7 +93,48 @@ class Parcel:
 def pack_item(item: object) -> tuple[bytes, bytes]:
     """Return what an item travels as: the name of its type, for the error if it can't be made again (G12), and its pickle."""
     name = kind_of(item).encode()[:1000]
-    return _LENGTH.pack(len(name)) + name, pickle.dumps(item, 5)  # G6: protocol 5 keeps arrays writable, or not, as they were
+    head = _LENGTH.pack(len(name)) + name
+    if "numpy" not in sys.modules:
+        return head, pickle.dumps(item, 5)
+    buffer = io.BytesIO()
+    _Faithful(buffer, 5).dump(item)
+    return head, buffer.getvalue()
+
+
+class _Faithful(pickle.Pickler):
+    """Keeps arrays writable, or not, as they were (G6): protocol 5 does so only for contiguous ones that are plain."""
+
+    def reducer_override(self, thing: object) -> object:  # type: ignore[override]  # pyright: ignore[reportIncompatibleMethodOverride]
+        import numpy
+
+        if not isinstance(thing, numpy.ndarray):
+            return NotImplemented
+        array, kind = cast("_Array", thing), type(cast("object", thing))
+        plain = kind is numpy.ndarray and array.flags.forc and not array.dtype.hasobject and array.dtype.kind not in "mMV"
+        return NotImplemented if plain or array.flags.writeable else (_freeze, (array.copy("K"),))
+
+
+class _Flags(Protocol):
+    writeable: bool
+    forc: bool
+
+
+class _Dtype(Protocol):
+    kind: str
+    hasobject: bool
+
+
+class _Array(Protocol):
+    @property
+    def flags(self) -> _Flags: ...
+    @property
+    def dtype(self) -> _Dtype: ...
+    def copy(self, order: str, /) -> object: ...
+
+
+def _freeze(array: _Array) -> object:
+    array.flags.writeable = False
+    return array
 
 
 def unpack_item(message: memoryview) -> object:
