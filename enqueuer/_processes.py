@@ -145,7 +145,7 @@ class _Worker:
         self.short = False  # whether its last answer took a short time
 
     def begin(self, places: list[tuple[int, int]]) -> None:
-        """Ask for some items, or raise `_Died`."""
+        """Ask for some items."""
         self.begun += places
         self.send(b"".join([COMPUTE.pack(REQUEST.size, Kind.COMPUTE, epoch, index) for epoch, index in places]))
 
@@ -187,15 +187,14 @@ class _Worker:
     # messages
 
     def send(self, data: bytes) -> None:
-        """Send messages, or raise `_Died`."""
+        """Send messages. That the process is dead is found out by `receive()`, which first reads what it has still answered."""
         view = memoryview(data)
-        while view:
-            try:
-                view = view[os.write(self._fd, view) :]
-            except BlockingIOError:
-                self._await(self._write)
-            except OSError:
-                raise self._death() from None
+        with contextlib.suppress(OSError, _Died):
+            while view:
+                try:
+                    view = view[os.write(self._fd, view) :]
+                except BlockingIOError:
+                    self._await(self._write)
 
     def receive(self) -> tuple[int, memoryview]:
         """Return the next message, or raise `_Died`."""

@@ -1,0 +1,133 @@
+"""What crosses the border between two processes, and what is told of that which can't (G6, G10, G12, G13)."""
+
+import os
+import pickle
+import queue
+import signal
+
+import numpy as np
+import pytest
+
+from enqueuer import OrderedEnqueuer
+from enqueuer._border import pack_error, pack_item, unpack_error, unpack_item
+from enqueuer.errors import BorderError, WorkerDiedError
+from enqueuer.testing.checks.errors import TwoArguments
+
+
+def crossed(item):
+    head, data = pack_item(item)
+    return unpack_item(memoryview(head + data))
+
+
+class Special(np.ndarray):
+    pass
+
+
+FROZEN = np.arange(12.0).reshape(3, 4)
+FROZEN.flags.writeable = False
+
+ARRAYS = {
+    "plain": np.arange(12.0),
+    "plain, read-only": FROZEN,
+    "every other row": np.arange(12.0).reshape(3, 4)[::2],
+    "every other row, read-only": FROZEN[::2],
+    "backwards, read-only": FROZEN[:, ::-1],
+    "transposed, read-only": FROZEN.T,
+    "broadcast": np.broadcast_to(1.0, (3, 4)),
+    "empty": np.zeros(0),
+    "a subclass, read-only": FROZEN.view(Special),
+    "objects": np.array([1, None]),
+    "dates": np.array(["2020-01-01"], "M8[D]"),
+}
+
+
+@pytest.mark.parametrize("name", ARRAYS)
+def test_an_array_arrives_with_its_type_values_and_writability(name) -> None:
+    array = ARRAYS[name]
+    if name in {"objects", "dates"}:
+        array = array.copy()
+        array.flags.writeable = False
+    (again,) = crossed([array])
+    assert type(again) is type(array)
+    assert again.dtype == array.dtype
+    assert again.shape == array.shape
+    assert np.array_equal(again, array)
+    assert again.flags.writeable == array.flags.writeable
+
+
+def test_a_writable_array_that_arrives_owns_its_memory() -> None:
+    head, data = pack_item(np.zeros(4))
+    message = bytearray(head + data)
+    again = unpack_item(memoryview(message))
+    message[:] = b"\xff" * len(message)
+    assert again.tolist() == [0, 0, 0, 0]
+
+
+class Unmakable(Exception):
+    """Can't be made again in any way."""
+
+    def __init__(self, text) -> None:
+        super().__init__(text)
+        self.handle = open(os.devnull)  # noqa: SIM115, PTH123
+
+    def __del__(self) -> None:
+        self.handle.close()
+
+
+@pytest.mark.parametrize("error", [ValueError("a", 2), SystemExit(3), queue.Empty(), OSError(2, "no"), KeyError("k"), TwoArguments("l", 4)], ids=repr)
+def test_an_exception_arrives_as_it_was_raised_with_its_traceback(error) -> None:
+    try:
+        raise error
+    except BaseException as caught:
+        again = unpack_error(pack_error(caught))
+    assert type(again) is type(error)
+    assert again.args == error.args
+    assert vars(again) == vars(error)
+    assert "test_an_exception_arrives" in str(again.__cause__)
+
+
+def test_an_exception_that_cannot_be_made_again_arrives_as_an_error_that_names_it() -> None:
+    again = unpack_error(pack_error(Unmakable("what it said")))
+    assert isinstance(again, BorderError)
+    assert "Unmakable" in str(again)
+    assert "what it said" in str(again)
+
+
+def test_notes_survive() -> None:
+    error = ValueError("a")
+    error.add_note("where it was")
+    assert unpack_error(pack_error(error)).__notes__ == ["where it was"]
+
+
+def test_the_error_of_a_dead_worker_crosses_the_border_of_an_outer_run() -> None:
+    error = WorkerDiedError("dead", pid=3, exitcode=-9, index=2, epoch=1, retries=1)
+    again = pickle.loads(pickle.dumps(error))
+    assert (str(again), vars(again)) == (str(error), vars(error))
+
+
+class DiesAt:
+    """One of its short items kills the worker that has answered others just before."""
+
+    def __init__(self, index) -> None:
+        self.index = index
+
+    def __len__(self) -> int:
+        return 100
+
+    def __getitem__(self, index):
+        if index == self.index:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return index
+
+
+@pytest.mark.concurrency
+def test_what_a_worker_has_answered_before_it_died_is_delivered_and_not_blamed() -> None:
+    """It is found dead when it is sent the next items, too; its last answers are in the pipe then."""
+    for index in range(1, 41):
+        with OrderedEnqueuer(DiesAt(index), use_multiprocessing=True, context="fork") as enqueuer:
+            enqueuer.start(2, 10)
+            items = enqueuer.get(timeout=30)
+            assert [next(items) for _ in range(index)] == list(range(index))
+            with pytest.raises(WorkerDiedError) as caught:
+                next(items)
+            assert (caught.value.index, caught.value.exitcode) == (index, -signal.SIGKILL)
