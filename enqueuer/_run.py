@@ -41,7 +41,7 @@ GRACE: Final = 0.4
 """Seconds that `stop(timeout)` may take longer for threads that are on their way out (G15 allows 0.5)."""
 
 
-AHEAD: Final = 4
+AHEAD: Final = 8
 """Ranks that a worker process may hold besides the one that it computes, where items are short."""
 
 
