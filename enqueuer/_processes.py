@@ -438,6 +438,7 @@ class Processes(Generic[T]):
             orders = _Orders(number, self._count, self._asked.seed, self._asked.seed + number if self._asked.seeded else None)
             make = cast("_MakesProcess", context.Process)  # type: ignore[attr-defined]
             process = make(target=serve, args=(pipe, lifeline, Parcel(self._compute), orders), name=f"enqueuer-worker-{number}", daemon=False)
+            _spare_descriptors()
             with _uninterrupted():
                 process.start()
             # G25: it is ours alone; multiprocessing would wait for it at exit, in forks of this process, too
@@ -492,6 +493,14 @@ def _prepare(context: BaseContext) -> None:
         from multiprocessing import forkserver
 
         forkserver.ensure_running()
+
+
+def _spare_descriptors() -> None:
+    """Raise OSError if there is no room for what multiprocessing opens: it leaves its first pipe open if it can't have a second."""
+    with contextlib.ExitStack() as opened:
+        for _ in range(2):
+            for end in os.pipe():
+                opened.callback(os.close, end)
 
 
 @contextlib.contextmanager

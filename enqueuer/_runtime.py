@@ -126,7 +126,15 @@ class _Real:
         return _Permit()
 
     def boot(self, main: Callable[[], None]) -> None:
-        _thread.start_new_thread(main, ())
+        _thread.start_new_thread(self._bare, (main,))
+
+    @staticmethod
+    def _bare(main: Callable[[], None]) -> None:
+        try:
+            main()
+        finally:  # G20: threading keeps for ever what it makes up for a bare thread in which somebody asks for the current one
+            known: dict[int, object] = getattr(threading, "_active", {})
+            known.pop(_thread.get_ident(), None)
 
     def thread(self, target: Callable[[], None], name: str) -> Thread:
         return threading.Thread(target=target, name=name, daemon=True)
