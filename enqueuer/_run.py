@@ -115,6 +115,7 @@ class Run(Generic[T]):
         self._claims: Final[dict[int, tuple[int, Span]]] = {}  # worker -> the latest rank it has claimed, and the span that says what it is
         self._ahead: Final[list[deque[tuple[int, Span]]]] = [deque() for _ in range(terms.workers)]  # what workers have claimed besides
         self._present = 0  # threads that may still call user code: the workers, and the one that starts them
+        self._starting = "worker threads"  # written by the thread that starts them, read when it is done
         self._booted = False  # whether start() has nothing more to wait for
         self._boot_error: Exception | None = None
         self._consumers_waited = 0.0
@@ -426,7 +427,7 @@ class Run(Generic[T]):
             while not self._has_booted(parker):
                 parker.park()
         except Exception as error:
-            raise StartError(f"could not start {self._terms.workers} workers: {error}") from error
+            raise StartError(f"could not start {self._terms.workers} {self._starting}: {error}") from error
         with self._lock:
             if self._idle:
                 self._wake_worker(next(reversed(self._idle)))
@@ -442,23 +443,25 @@ class Run(Generic[T]):
 
     def _boot(self) -> None:
         """Body of a bare thread that starts the workers: `Thread.start()` does not survive an interrupt, and here none can arrive."""
-        current.set(Here(self, self._outer, 0, self._terms.workers, self._terms.plan.seed))
+        terms = self._terms
+        current.set(Here(self, self._outer, 0, terms.workers, terms.plan.seed))
         error: Exception | None = None
         try:
             if self._arrive():
+                self._starting = "worker processes"
                 try:
-                    self._terms.compute.open(self._terms.workers, self._claim_ahead)
-                    self._terms.process.at_exit(self)  # again, now that everything is imported
-                except Exception as refused:
-                    error = refused
-                try:
-                    number = 0 if error is None else self._terms.workers
-                    while number < self._terms.workers and self._arrive():
-                        self._start_worker(number)
+                    terms.compute.open(terms.workers, self._claim_ahead)
+                    terms.process.at_exit(self)  # again, now that everything is imported
+                    self._starting, number = "worker threads", 0
+                    while number < terms.workers and self._arrive():
+                        try:
+                            self._start_worker(number)
+                        except Exception:
+                            self._leave()  # in its place
+                            raise
                         number += 1
                 except Exception as refused:
                     error = refused
-                    self._leave()  # in place of the worker that did not start
                 self._leave()
         finally:
             with self._lock:
