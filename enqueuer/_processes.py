@@ -661,7 +661,7 @@ def _none(worker: int) -> list[tuple[int, int]]:
 
 def _sow(seed: int | None) -> None:
     """Begin with a global random state of one's own (G9): `random`, and numpy's where it is imported."""
-    random.seed(seed)
+    random.seed(None if seed is None else seed % 2**129)  # it ignores the sign; others stay as they are
     numpy = sys.modules.get("numpy")
     if numpy is not None:
         numpy.random.seed(None if seed is None else seed % 2**32)
