@@ -109,9 +109,10 @@ def flake(session: nox.Session) -> None:
 
 @nox.session(python=OLDEST)
 def bench(session: nox.Session) -> None:
-    """What a hand-over costs, against a bare `queue.Queue`; by hand, on a machine that does nothing else."""
+    """What a hand-over costs, against a bare `queue.Queue` and a pool's `imap`; by hand, on a machine that does nothing else."""
     session.install(".")
-    session.run("python", "tests/benchmarks/hand_over.py", *session.posargs)
+    for name in ("hand_over", "processes"):
+        session.run("python", f"tests/benchmarks/{name}.py", *session.posargs)
 
 
 @nox.session(python=PYTHONS)

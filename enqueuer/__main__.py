@@ -9,8 +9,8 @@ import argparse
 import importlib
 import os
 import sys
-from collections.abc import Callable, Sequence
-from contextlib import redirect_stdout
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager, redirect_stdout
 from typing import Final, NoReturn, cast
 
 from ._measure import Job, Mode, ReadingError, Setting, measure, shortly
@@ -24,6 +24,8 @@ PROGRAM: Final = f"python -m {__package__}"
 EXAMPLE: Final = "the standard library's source files, tokenised"
 MOST_NAMES: Final = 8
 MOST_STEP: Final = 60_000
+WORKERS: Final = (1, 2, 4)
+"""What is tried when nobody says how many; of processes, no more than there are cores."""
 
 
 class TargetError(EnqueuerError, ValueError):
@@ -38,7 +40,9 @@ class _Parser(argparse.ArgumentParser):
 
 class _Arguments(argparse.Namespace):
     target: str | None
-    workers: tuple[int, ...]
+    workers: tuple[int, ...] | None
+    mode: str
+    context: str | None
     max_queue_size: int
     items: int | None
     rounds: int | None
@@ -83,8 +87,8 @@ def _parser() -> _Parser:
     command = commands.add_parser(
         "measure",
         help="read a sequence with several numbers of workers and say what pays",
-        description="Read a sequence in a plain loop and with several numbers of workers, check that all deliver the same items in the same "
-        "order, and say what pays.",
+        description="Read a sequence in a plain loop and with several numbers of worker threads and worker processes, check that all deliver "
+        "the same items in the same order, and say what pays.",
         epilog="Takes about half a minute, unless --items or slow items make it longer. A worker is busy while it computes an "
         "item, or waits for a core or the GIL to do so. MB/s counts what is in buffers (bytes, arrays).",
     )
@@ -94,7 +98,16 @@ def _parser() -> _Parser:
         metavar="package.module:sequence",
         help=f"a sequence, or a class or function that returns one when called without arguments; without it: {EXAMPLE}",
     )
-    command.add_argument("--workers", type=_counts, default=(1, 2, 4), metavar="1,2,4", help="numbers of workers to try (default: 1,2,4)")
+    counts = ",".join(map(str, WORKERS))
+    command.add_argument(
+        "--mode", choices=("both", "threads", "processes"), default="both", help="which workers to try: threads, processes, or both (default)"
+    )
+    command.add_argument(
+        "--workers", type=_counts, metavar=counts, help=f"numbers of workers to try (default: {counts}; of processes no more than cores)"
+    )
+    command.add_argument(
+        "--context", choices=("fork", "forkserver", "spawn"), help="how worker processes are started (default: as this Python does by itself)"
+    )
     command.add_argument("--max-queue-size", type=_count, default=10, metavar="N", help="most items computed ahead (default: 10)")
     command.add_argument("--items", type=_count, metavar="N", help="read the first N items (default: as many as there is time for)")
     command.add_argument("--rounds", type=_count, metavar="N", help="time every setting N times (default: up to 5)")
@@ -114,10 +127,9 @@ def _measure(arguments: _Arguments) -> int:
     name = EXAMPLE if arguments.target is None else arguments.target
     progress = Progress(sys.stderr)
     try:
-        with redirect_stdout(sys.stderr):  # whatever the sequence prints is no part of the result
+        with _aside():
             sequence = _example() if arguments.target is None else _load(arguments.target)
-            settings = tuple(Setting(Mode.THREADS, workers) for workers in arguments.workers)
-            job = Job(sequence, settings, arguments.max_queue_size, arguments.items, arguments.rounds, arguments.step)
+            job = Job(sequence, _settings(arguments), arguments.max_queue_size, arguments.items, arguments.rounds, arguments.step, arguments.context)
             found = measure(job, progress)
     except ReadingError as error:
         raise ReadingError(f"{name}: {error}") from error
@@ -128,6 +140,30 @@ def _measure(arguments: _Arguments) -> int:
     else:
         show(found, name, sys.stdout)
     return 1 if any(row.same is False for row in found.rows) else 0
+
+
+@contextmanager
+def _aside() -> Generator[None]:
+    """Let go to stderr whatever the sequence prints, in worker processes, too: it is no part of the result."""
+    sys.stdout.flush()
+    kept = os.dup(1)
+    try:
+        os.dup2(2, 1)
+        with redirect_stdout(sys.stderr):
+            yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
+
+
+def _settings(arguments: _Arguments) -> tuple[Setting, ...]:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    settings: list[Setting] = []
+    if arguments.mode != Mode.PROCESSES.value:
+        settings += [Setting(Mode.THREADS, workers) for workers in arguments.workers or WORKERS]
+    if arguments.mode != Mode.THREADS.value:
+        settings += [Setting(Mode.PROCESSES, workers) for workers in arguments.workers or WORKERS if arguments.workers or workers <= cores]
+    return tuple(settings)
 
 
 def _example() -> SequenceLike[object]:

@@ -122,7 +122,7 @@ class Stream(Generator[T, None, None]):
 
 
 class SequenceEnqueuer(ABC, Generic[T]):
-    """The lifecycle: prefetch items with worker threads, in order, through a bounded window.
+    """The lifecycle: prefetch items with worker threads or processes, in order, through a bounded window.
 
     Subclasses say what there is to compute: `make_plan()` returns the order, `make_compute()` what computes an item. Neither result may
     refer to the enqueuer: its threads hold them, and dropping the enqueuer is what ends a forgotten run (G20).
@@ -180,16 +180,18 @@ class SequenceEnqueuer(ABC, Generic[T]):
     def start(self, workers: int = 1, max_queue_size: int = 10) -> None:
         """Begin a fresh run, at epoch 0 and rank 0 or at the loaded state (G17, G27).
 
-        Blocking: Until the workers are started; no user code is waited for.
+        Blocking: Until the workers are started; no user code is waited for, except that it may be pickled. Worker processes need not be
+            ready by then: what keeps one from that is told where its first item would have come.
 
         Args:
-            workers: Number of worker threads, at least 1.
+            workers: Number of workers, at least 1: threads, or processes with a thread each.
             max_queue_size: Most items that are computed or waiting at one time, at least 1 (G4).
 
         Raises:
             TypeError, ValueError: An argument is wrong; nothing was started or changed (G23).
             RunningError: (a `RuntimeError`) A run is on; it is untouched (G18).
-            StartError: (a `RuntimeError`) The system gives no more threads; nothing is left running (G18).
+            StartError: (a `RuntimeError`) The system gives no more threads or processes, or the sequence can't be sent to one; nothing is left
+                running (G18).
             ReentryError: (a `RuntimeError`) Called by what interrupted the enqueuer itself in this thread; nothing was started (D5).
 
         Guarantees: G17, G18, G19, G23.
@@ -334,7 +336,7 @@ class OrderedEnqueuer(SequenceEnqueuer[T]):
     ...     [next(items) for _ in range(5)]
     [10, 20, 30, 10, 20]
 
-    Guarantees: G1 to G11, G14 to G28.
+    Guarantees: G1 to G28.
     Source: `tf.keras.utils.OrderedEnqueuer`.
     """
 
@@ -433,8 +435,10 @@ class OrderedEnqueuer(SequenceEnqueuer[T]):
 class GeneratorEnqueuer(SequenceEnqueuer[T]):
     """Prefetch the items of an iterator, in its order, whatever the number of workers.
 
-    In thread mode one item is computed at a time, so the iterator need not be thread-safe and more workers gain nothing. The stream ends
-    after the last item. A callable begins anew at each `start()`, and the iterators made from it are closed when the run has ended; an
+    In thread mode one item is computed at a time, so the iterator need not be thread-safe and more workers gain nothing. In process mode
+    each worker iterates its own copy, and the stream takes one item from each in turn, so that it is deterministic; a worker whose copy has
+    ended is skipped. `worker_info()` tells a generator which share of the work is its own. A generator object can only be copied by a fork.
+    The stream ends after the last item. A callable begins anew at each `start()`, and the iterators made from it are closed when the run has ended; an
     iterator of the caller's own is never closed, and goes on where it was computed to (items computed ahead are lost).
 
     >>> with GeneratorEnqueuer(range(3)) as enqueuer:
@@ -442,7 +446,7 @@ class GeneratorEnqueuer(SequenceEnqueuer[T]):
     ...     list(enqueuer.get())
     [0, 1, 2]
 
-    Guarantees: G1 to G6, G9 to G11, G14 to G26, G28.
+    Guarantees: G1 to G6, G9 to G26, G28.
     Source: `tf.keras.utils.GeneratorEnqueuer`.
     """
 
@@ -462,7 +466,8 @@ class GeneratorEnqueuer(SequenceEnqueuer[T]):
         Args:
             generator: An iterator, another iterable, or a callable that returns one. An item that is `None` is skipped (G3).
             use_multiprocessing: Whether items are computed in worker processes, on copies (A2), instead of threads.
-            random_seed: Root of `item_seed()`, without any other effect in thread mode; None: drawn here, once, from Python's global
+            random_seed: Root of `item_seed()`; in process mode worker w also seeds `random`, and numpy's global state where it is imported,
+                with `random_seed + w`. None: drawn here, once, from Python's global
                 random state.
             context: How worker processes are started; see `OrderedEnqueuer`.
             on_worker_death: "raise"; nothing else is possible, since a generator can't be asked for an item again.

@@ -15,6 +15,8 @@ __all__ = ["Progress", "as_json", "show"]
 _Line: TypeAlias = tuple[str, str]
 """A text and its style."""
 COLUMNS: Final = ("setting", "items/s", "MB/s", "speed-up", "first item", "consumer waits", "workers busy", "same items")
+LEAST: Final = 1e5
+"""Bytes a second that a column for people tells apart from fewer."""
 SAME: Final = {True: "yes", False: "NO", None: "?"}
 
 
@@ -62,6 +64,7 @@ def as_json(found: Measurement, target: str) -> str:
             "python": platform.python_version(),
             "gil": found.gil,
             "cores": found.cores,
+            "start_method": found.method or None,
             "length": found.length,
             "items": found.items,
             "bytes": found.nbytes,
@@ -101,7 +104,7 @@ def _cells(found: Measurement, row: Row) -> list[str]:
     return [
         str(row.setting),
         _number(row.items_per_second),
-        _number(rate / 1e6) if rate else "-",
+        _number(rate / 1e6) if rate >= LEAST else f"<{LEAST / 1e6:.1f}" if rate else "-",
         "1" if plain else f"{_ratio(row.speedup)} ({_ratio(min(row.speedups))}-{_ratio(max(row.speedups))})",
         _duration(row.first),
         f"{row.waited:.0%}",
@@ -117,6 +120,7 @@ def _lines(found: Measurement, target: str, width: int) -> list[_Line]:
         f"{found.items:,} of {_times(found.length, 'item')}, {_times(found.rounds, 'round')}, queue of {job.max_queue_size}",
         *([f"step of {_duration(job.step)}"] if job.step else []),
         f"Python {platform.python_version()}{'' if found.gil else ' without GIL'}, {_times(found.cores, 'core')}",
+        *([f"processes by {found.method}"] if found.method else []),
     ]
     table = _table(found)
     if max(len(text) for text, _ in table) > width:

@@ -9,6 +9,7 @@ import enum
 import importlib
 import io
 import json
+import multiprocessing
 import os
 import re
 import shutil
@@ -30,7 +31,7 @@ PACKAGE = Path(enqueuer.__file__).parent
 QUICK = ("--items", "6", "--rounds", "1", "--workers", "1,2")
 
 TARGETS = """
-import itertools, signal, sys, threading
+import itertools, multiprocessing, os, signal, sys, threading, time
 from enqueuer import item_seed, worker_info
 
 class Squares:
@@ -104,6 +105,46 @@ class StuckInThreads(Stuck):
             blocked()
         return index
 
+def away(): return multiprocessing.parent_process() is not None
+
+class WrongInProcesses(Squares):
+    def __getitem__(self, index): return index + (away() and index == 4)
+
+class FailingInProcesses(Squares):
+    def __getitem__(self, index):
+        if away() and index == 2: raise ValueError("not here")
+        return index
+
+class DyingInProcesses(Squares):
+    def __getitem__(self, index):
+        if away() and index == 2: os._exit(3)
+        return index
+
+class NotForPickle(Squares):
+    def __init__(self): self.lock = threading.Lock()
+
+class NotFromPickle(Squares):
+    def __setstate__(self, state): raise ValueError("not there")
+    def __getstate__(self): return {1: 2}
+
+class Loud(Squares):
+    def __getitem__(self, index):
+        os.write(1, b"noise ")
+        return index
+
+class Spinning(Squares):
+    def __getitem__(self, index):
+        before = time.thread_time()
+        while time.thread_time() - before < 0.02: pass
+        return index
+
+class StuckInProcesses(Stuck):
+    def __getitem__(self, index):
+        if away():
+            print("stuck", flush=True)
+            blocked()
+        return index
+
 def make(): return [1, 2, 3]
 def needs(argument): return argument
 def breaks(): raise RuntimeError("no data here")
@@ -137,18 +178,36 @@ def told(capsys: pytest.CaptureFixture[str], *argv: str) -> tuple[int, str, str]
     return code, out, err
 
 
+def children() -> set[str]:
+    """Process ids of all children of this process."""
+    return {pid for path in Path("/proc/self/task").glob("*/children") for pid in path.read_text().split()}
+
+
 def found(
-    plain: list[float], threads: dict[int, list[float]], *, cpu: float = 0.1, items: int = 100, cores: int = 4, **job: float
+    plain: list[float],
+    threads: dict[int, list[float]],
+    processes: dict[int, list[float]] | None = None,
+    *,
+    cpu: float = 0.1,
+    items: int = 100,
+    cores: int = 4,
+    first: float = 0.01,
+    size: int = 10**4,
+    **job: float,
 ) -> _measure.Measurement:
-    """A measurement with these seconds of each round."""
+    """A measurement with these seconds of each round; processes keep as many cores busy as they are, threads and the plain loop `cpu`."""
 
     def row(setting: _measure.Setting, seconds: list[float], same: bool | None = True) -> _measure.Row:
-        passes = tuple(_measure.Pass(one, one / items, items, items, one, 0.0, cpu * one) for one in seconds)
+        used = setting.workers if setting.mode is _measure.Mode.PROCESSES else cpu
+        passes = tuple(_measure.Pass(one, first * one, items, items, one, 0.0, used * one) for one in seconds)
         return _measure.Row(setting, passes, tuple(a / b for a, b in zip(plain, seconds, strict=True)), same, "")
 
-    rows = [row(_measure.PLAIN, plain), *(row(_measure.Setting(_measure.Mode.THREADS, n), seconds) for n, seconds in threads.items())]
+    modes = {_measure.Mode.THREADS: threads, _measure.Mode.PROCESSES: processes or {}}
+    rows = [row(_measure.PLAIN, plain)]
+    rows += [row(_measure.Setting(mode, number), seconds) for mode, numbers in modes.items() for number, seconds in numbers.items()]
     settings = tuple(one.setting for one in rows[1:])
-    return _measure.Measurement(_measure.Job([0], settings, **job), items, items, len(plain), 10**6, cores, True, tuple(rows))
+    method = "fork" if processes else ""
+    return _measure.Measurement(_measure.Job([0], settings, **job), items, items, len(plain), size * items, cores, True, method, tuple(rows))
 
 
 class TestWhatItDelivers:
@@ -157,7 +216,13 @@ class TestWhatItDelivers:
         data = json.loads(out)
         assert code == 0
         assert set(err.split()) == {"noise"}
-        assert [(row["mode"], row["workers"]) for row in data["settings"]] == [("plain", 0), ("threads", 1), ("threads", 2)]
+        assert [(row["mode"], row["workers"]) for row in data["settings"]] == [
+            ("plain", 0),
+            ("threads", 1),
+            ("threads", 2),
+            ("processes", 1),
+            ("processes", 2),
+        ]
         assert all(row["same_items"] is True for row in data["settings"])
         assert (data["items"], data["length"], data["rounds"]) == (6, 6, 1)
 
@@ -189,12 +254,12 @@ class TestWhatItDelivers:
     def test_items_that_are_none_are_skipped_everywhere(self, target, capsys):
         code, out, _ = told(capsys, target("SomeNones"), *QUICK, "--json")
         assert code == 0
-        assert [row["same_items"] for row in json.loads(out)["settings"]] == [True] * 3
+        assert [row["same_items"] for row in json.loads(out)["settings"]] == [True] * 5
 
     def test_items_that_ask_about_themselves_get_the_same_answers_in_the_plain_loop(self, target, capsys):
         code, out, _ = told(capsys, target("Seeded"), *QUICK, "--json")
         assert code == 0
-        assert [row["same_items"] for row in json.loads(out)["settings"]] == [True] * 3
+        assert [row["same_items"] for row in json.loads(out)["settings"]] == [True] * 5
 
     def test_the_hook_is_never_called(self, target, capsys):
         assert told(capsys, target("Hooked"), *QUICK)[0] == 0
@@ -212,11 +277,66 @@ class TestWhatItDelivers:
         assert done[-1][1] == len(done)
         assert done[0] == (0, 12, "plain loop, checking")
 
-    def test_no_thread_is_left(self, target, capsys):
-        before = threading.active_count()
-        told(capsys, target("FailingInThreads"), *QUICK)
-        told(capsys, target("Squares"), *QUICK)
-        assert threading.active_count() == before
+    @pytest.mark.parametrize("name", ["FailingInThreads", "FailingInProcesses", "DyingInProcesses", "Squares"])
+    def test_no_thread_and_no_process_is_left(self, target, capsys, name):
+        before = threading.active_count(), children()
+        told(capsys, target(name), *QUICK)
+        assert (threading.active_count(), children()) == before
+
+
+class TestProcesses:
+    @pytest.mark.parametrize(("mode", "modes"), [("threads", {"plain", "threads"}), ("processes", {"plain", "processes"})])
+    def test_one_mode_can_be_measured_alone(self, target, capsys, mode, modes):
+        data = json.loads(told(capsys, target("Squares"), *QUICK, "--mode", mode, "--json")[1])
+        assert {row["mode"] for row in data["settings"]} == modes
+        assert (data["start_method"] is None) == (mode == "threads")
+
+    def test_without_numbers_there_are_no_more_processes_than_cores(self, target, capsys, monkeypatch):
+        for cores, processes in ((1, [1]), (2, [1, 2]), (64, [1, 2, 4])):
+            monkeypatch.setattr(os, "sched_getaffinity", lambda _, cores=cores: set(range(cores)), raising=False)
+            data = json.loads(told(capsys, target("Squares"), "--items", "1", "--rounds", "1", "--json")[1])
+            assert [row["workers"] for row in data["settings"] if row["mode"] == "processes"] == processes
+            assert [row["workers"] for row in data["settings"] if row["mode"] == "threads"] == [1, 2, 4]
+
+    @pytest.mark.parametrize("context", multiprocessing.get_all_start_methods())
+    def test_every_start_method_gives_the_same_items_and_its_noise_is_no_result(self, target, tmp_path, context):
+        argv = [sys.executable, "-m", "enqueuer", "measure", target("Loud"), *QUICK, "--context", context, "--json"]
+        done = subprocess.run(argv, cwd=tmp_path, env=environment(), capture_output=True, text=True, check=False)
+        data = json.loads(done.stdout)
+        assert set(done.stderr.split()) == {"noise"}
+        assert done.returncode == 0
+        assert data["start_method"] == context
+        assert [row["same_items"] for row in data["settings"]] == [True] * 5
+
+    @pytest.mark.parametrize("context", multiprocessing.get_all_start_methods())
+    def test_processor_time_counts_worker_processes_where_the_system_tells(self, target, tmp_path, context):
+        argv = [sys.executable, "-m", "enqueuer", "measure", target("Spinning"), *QUICK, "--context", context, "--mode", "processes", "--json"]
+        done = subprocess.run(argv, cwd=tmp_path, env=environment(), capture_output=True, text=True, check=True)
+        rows = [row for row in json.loads(done.stdout)["settings"] if row["mode"] == "processes"]
+        for row in rows:
+            used = row["cores_used"]
+            assert used is None if context == "forkserver" else used * row["seconds"][0] >= 6 * 0.02
+
+    def test_a_sequence_that_cannot_be_unpickled_there_is_one_line(self, target, tmp_path):
+        argv = [sys.executable, "-m", "enqueuer", "measure", target("NotFromPickle"), *QUICK, "--context", "spawn"]
+        done = subprocess.run(argv, cwd=tmp_path, env=environment(), capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stdout) == (1, "")
+        assert "with 1 process, a worker process could not unpickle what it is to compute with: ValueError: not there" in done.stderr
+        assert done.stderr.count("\n") == 1
+
+    def test_items_that_differ_there_are_told(self, target, capsys):
+        code, out, _ = told(capsys, target("WrongInProcesses"), *QUICK)
+        assert code == 1
+        assert "2 processes delivered other items than the plain loop, first at item 4: does an item need more" in " ".join(out.split())
+        assert re.search(r"2 threads .* yes$", out, re.MULTILINE)
+
+    def test_the_host_s_choice_of_a_start_method_stays_open(self, target, tmp_path):
+        code = (
+            f"import multiprocessing, enqueuer.__main__ as m; m.main(['measure', {target('Squares')!r}, '--items', '1', '--rounds', '1', '--json'])"
+        )
+        code += "; print(multiprocessing.get_start_method(allow_none=True))"
+        done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment(), capture_output=True, text=True, check=True)
+        assert done.stdout.splitlines()[-1] == "None"
 
 
 class TestTheDefaultInput:
@@ -269,10 +389,14 @@ class TestTheCheck:
         assert out.count("Two readings in the plain loop differ") == 1
 
     def test_items_that_cannot_be_compared_are_told(self, target, capsys):
-        code, out, _ = told(capsys, target("Locks"), *QUICK)
+        code, out, _ = told(capsys, target("Locks"), *QUICK, "--mode", "threads")
         assert code == 0
         assert "Items of type 'lock' can't be compared" in out
-        assert [row["same_items"] for row in json.loads(told(capsys, target("Locks"), *QUICK, "--json")[1])["settings"]] == [True, None, None]
+        assert [row["same_items"] for row in json.loads(told(capsys, target("Locks"), *QUICK, "--mode", "threads", "--json")[1])["settings"]] == [
+            True,
+            None,
+            None,
+        ]
 
 
 class Colour(enum.Enum):
@@ -391,6 +515,36 @@ class TestTheAdvice:
     def test_why_nothing_pays_is_what_was_measured(self, keywords, why):
         assert why in found([1, 1], {2: [1, 1]}, **keywords).advice.reason
 
+    def test_processes_are_advised_where_only_they_gain(self):
+        advice = found([1, 1], {2: [1, 1]}, {1: [1.1, 1.1], 2: [0.6, 0.6]}, cpu=1.0, cores=2).advice
+        assert (str(advice.setting), advice.pays) == ("2 processes", True)
+        assert "there are no more cores" in advice.reason
+        assert "--workers" not in advice.reason
+        assert advice.reason.endswith("The best of the threads, 2 threads, was 1.00 times as fast.")
+
+    def test_threads_are_advised_where_processes_gain_no_tenth_on_top(self):
+        advice = found([1, 1], {1: [1, 1], 2: [0.52, 0.52]}, {2: [0.5, 0.5]}).advice
+        assert str(advice.setting) == "2 threads"
+        assert "The best of the processes, 2 processes, was 2.00 times as fast." in advice.reason
+
+    def test_more_processes_are_suggested_while_there_are_cores(self):
+        assert "--workers 4" in found([1.0], {2: [1.0]}, {1: [1.0], 2: [0.5]}, cpu=1.0, cores=8).advice.reason
+
+    def test_a_slow_start_of_processes_is_told(self):
+        assert "Until the first item of 1 process, 40% of its time was over" in found([1], {2: [1]}, {1: [1]}, cpu=1.0, first=0.4).advice.reason
+        assert "was over" not in found([1], {2: [1]}, {1: [1]}, cpu=1.0).advice.reason
+
+    def test_why_processes_do_not_pay_is_what_was_measured(self):
+        reason = found([1, 1], {2: [1, 1]}, {2: [1, 1]}, cpu=1.0, size=10**6).advice.reason
+        assert "they hold the GIL. Processes lost what they gained by starting and by sending the items (1 MB each)." in reason
+        assert "Processes" not in found([1, 1], {2: [1, 1]}, {2: [1, 1]}, cpu=1.0, cores=1).advice.reason
+
+    def test_processor_time_that_is_not_known_is_not_argued_with(self):
+        one = found([1, 1], {}, {2: [1, 1]}, cpu=1.0)
+        unknown = dataclasses.replace(one.rows[1], passes=tuple(dataclasses.replace(each, cpu=None) for each in one.rows[1].passes))
+        assert unknown.cores is None
+        assert dataclasses.replace(one, rows=(one.rows[0], unknown)).advice.setting == _measure.PLAIN
+
     def test_a_gil_that_is_off_is_not_blamed(self):
         assert "GIL" not in dataclasses.replace(found([1], {2: [1]}, cpu=1.0), gil=False).advice.reason
 
@@ -409,7 +563,9 @@ class TestTheLook:
             for name in ("rich", "rich.console", "rich.text"):
                 monkeypatch.setitem(sys.modules, name, None)
         file = io.StringIO()
-        _report.show(found([12.5, 12.5], {1: [12.2, 12.9], 2: [6.3, 6.2], 64: [6.0, 6.1]}, items=1234, step=0.01), "package.module:sequence", file)
+        _report.show(
+            found([12.5, 12.5], {1: [12.2, 12.9], 2: [6.3, 6.2], 64: [6.0, 6.1]}, {8: [7, 7]}, items=1234, step=0.01), "package.module:sequence", file
+        )
         text = file.getvalue()
         assert max(map(len, text.splitlines())) <= width
         assert ("---" in text) == (width >= 80)  # a table where it fits
@@ -417,6 +573,8 @@ class TestTheLook:
             "plain loop",
             "> 2 threads",
             "64 threads",
+            "8 processes",
+            "processes by fork",
             "2.00 (1.98-2.02)",
             "2 threads",
             "1,234 items",
@@ -485,6 +643,14 @@ class TestBadInput:
                 "measured_targets:FailingInThreads",
                 "item 2 raised ValueError: not here (measured_targets.py, line 16, in __getitem__) with 1 thread,",
             ),
+            (
+                1,
+                "measured_targets:FailingInProcesses",
+                "item 2 raised ValueError: not here (measured_targets.py, line 83, in __getitem__) with 1 process,",
+            ),
+            (1, "measured_targets:Locks", "with 1 process, item 0 of epoch 0 is of type _thread.lock, and can't be pickled"),
+            (1, "measured_targets:Locks", "measure threads alone with --mode threads"),
+            (1, "measured_targets:DyingInProcesses", "exited with code 3 while it had index 2 of epoch 0: repair it, or measure threads alone"),
             (1, "measured_targets:Leaving", "item 0 raised SystemExit: 0"),
         ],
     )
@@ -497,8 +663,26 @@ class TestBadInput:
         assert err.count("\n") == 1
 
     @pytest.mark.parametrize(
+        ("name", "context", "said"),
+        [
+            ("NotForPickle", "spawn", "started by 'spawn' need a sequence that can be pickled, and pickling it raised TypeError: cannot pickle"),
+            ("NotForPickle", "forkserver", "try --context fork, or measure threads alone with --mode threads"),
+        ],
+    )
+    def test_what_cannot_be_sent_to_a_worker_process_is_one_line(self, target, capsys, name, context, said):
+        code, out, err = told(capsys, target(name), *QUICK, "--context", context)
+        assert (code, out) == (1, "")
+        assert said in err
+        assert err.count("\n") == 1
+
+    def test_a_fork_needs_no_pickle(self, target, capsys):
+        assert told(capsys, target("NotForPickle"), *QUICK, "--context", "fork")[0] == 0
+
+    @pytest.mark.parametrize(
         "options",
         [
+            ["--mode", "fibres"],
+            ["--context", "thread"],
             ["--workers", "0"],
             ["--workers", "1,x"],
             ["--items", "-1"],
@@ -523,7 +707,7 @@ class TestBadInput:
     def test_help_names_every_option(self, capsys):
         code, out, _ = told(capsys, "--help")
         assert code == 0
-        for option in ("--workers", "--max-queue-size", "--items", "--rounds", "--step", "--json", "package.module:sequence"):
+        for option in ("--mode", "--workers", "--context", "--max-queue-size", "--items", "--rounds", "--step", "--json", "package.module:sequence"):
             assert option in out
 
     def test_threads_that_the_system_refuses_are_one_line(self, target, capsys, monkeypatch):
@@ -533,7 +717,7 @@ class TestBadInput:
         monkeypatch.setattr(threading.Thread, "start", refuse)
         code, out, err = told(capsys, target("Squares"), *QUICK)
         assert (code, out) == (1, "")
-        assert "could not start 1 worker threads: can't start new thread" in err
+        assert re.search("could not start 1 worker.*: can't start new thread", err)
 
 
 def environment() -> dict[str, str]:
@@ -541,7 +725,7 @@ def environment() -> dict[str, str]:
 
 
 class TestAsAProcess:
-    @pytest.mark.parametrize("name", ["Stuck", "StuckInThreads"])
+    @pytest.mark.parametrize("name", ["Stuck", "StuckInThreads", "StuckInProcesses"])
     def test_an_interrupt_ends_it_at_once_even_in_an_item_that_never_ends(self, target, tmp_path, name):
         process = subprocess.Popen(
             [sys.executable, "-m", "enqueuer", "measure", target(name), *QUICK, "--max-queue-size", "1"],  # item 1 is begun when item 0 was taken

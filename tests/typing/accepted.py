@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import multiprocessing
 from collections.abc import Callable, Iterator
-from typing import TypeVar, assert_type
+from multiprocessing.context import BaseContext
+from typing import Literal, TypeVar, assert_type
 
 import numpy
 from numpy.typing import NDArray
@@ -111,6 +113,16 @@ def any_iterable_and_any_callable_that_makes_one_is_a_generator(make: Callable[[
     assert_type(next(GeneratorEnqueuer(iter([1])).get()), int)
     assert_type(next(GeneratorEnqueuer(make).get()), str)
     assert_type(next(GeneratorEnqueuer(make, False, 7).get()), str)
+
+
+def processes_are_started_as_is_said(chosen: BaseContext, name: str, death: Literal["raise", "retry"]) -> None:
+    assert_type(OrderedEnqueuer(Typed(), True, context="fork", on_worker_death="retry", max_retries=0), OrderedEnqueuer[Batch])
+    assert_type(OrderedEnqueuer([1], True, context=multiprocessing.get_context("spawn")), OrderedEnqueuer[int])
+    assert_type(OrderedEnqueuer([1], use_multiprocessing=True, context=chosen, on_worker_death=death), OrderedEnqueuer[int])
+    assert_type(OrderedEnqueuer([1], True, context=name), OrderedEnqueuer[int])
+    assert_type(OrderedEnqueuer([1], True, context=None, on_worker_death="raise"), OrderedEnqueuer[int])
+    assert_type(GeneratorEnqueuer([1], True, 7, context=multiprocessing.get_context(), on_worker_death="raise"), GeneratorEnqueuer[int])
+    assert_type(Squares(None, True, context="forkserver", on_worker_death="retry", max_retries=1), Squares)
 
 
 def reads(sequence: SequenceLike[float | None], like: OrderedLike[float]) -> None:
