@@ -438,8 +438,9 @@ class GeneratorEnqueuer(SequenceEnqueuer[T]):
     In thread mode one item is computed at a time, so the iterator need not be thread-safe and more workers gain nothing. In process mode
     each worker iterates its own copy, and the stream takes one item from each in turn, so that it is deterministic; a worker whose copy has
     ended is skipped. `worker_info()` tells a generator which share of the work is its own. A generator object can only be copied by a fork.
-    The stream ends after the last item. A callable begins anew at each `start()`, and the iterators made from it are closed when the run has ended; an
-    iterator of the caller's own is never closed, and goes on where it was computed to (items computed ahead are lost).
+
+    The stream ends after the last item. A callable begins anew at each `start()`, and the iterators made from it are closed when the run
+    has ended; an iterator of the caller's own is never closed, and goes on where it was computed to (items computed ahead are lost).
 
     >>> with GeneratorEnqueuer(range(3)) as enqueuer:
     ...     enqueuer.start()
