@@ -192,7 +192,7 @@ class _Worker:
         with contextlib.suppress(OSError, _Died):
             while view:
                 try:
-                    view = view[os.write(self._fd, view) :]
+                    view = view[_write(self._fd, view) :]
                 except BlockingIOError:
                     self._await(self._write)
 
@@ -266,13 +266,16 @@ class _Worker:
         return self._process.exitcode
 
     def end(self, patience: float) -> None:
-        """Close the pipe, which tells an idle process to exit; see to it that it does; leave nothing of it (G20)."""
+        """Close the pipe, which tells an idle process to exit, and see to it that it does. It may still be killed meanwhile."""
         _drop(self._fd, self._private)
         if not self.dead(patience):
             self.kill()
             self.dead(PATIENCE)
         if self.exitcode() is None:
             self._process._popen.returncode = 255  # type: ignore[attr-defined]  # noqa: SLF001 - else close() would not believe that it has ended
+
+    def release(self) -> None:
+        """Leave nothing of a process that has ended (G20). Nobody may kill it any more."""
         self._process.close()
         _drop(self._alive, self._private)
         if self._pidfd >= 0:
@@ -284,6 +287,15 @@ def _keep(fd: int, private: set[int], unless: contextlib.ExitStack) -> int:
     private.add(fd)
     unless.callback(_drop, fd, private)
     return fd
+
+
+def _write(fd: int, view: memoryview) -> int:
+    """Write to a socket, without the signal that would end a program which does not ignore SIGPIPE, as Python does by default."""
+    one = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, fileno=fd)
+    try:
+        return one.send(view, getattr(socket, "MSG_NOSIGNAL", 0))
+    finally:
+        one.detach()
 
 
 def _drop(fd: int, private: set[int]) -> None:
@@ -448,7 +460,7 @@ class Processes(Generic[T]):
         one.state = self._state
         with self._lock:
             self._workers[number] = one
-            if self._killed:
+            if self._killed or self._halted:
                 one.kill()
         return one
 
@@ -463,9 +475,11 @@ class Processes(Generic[T]):
 
     def _bury(self, worker: int, one: _Worker) -> None:
         with self._lock:
-            del self._workers[worker]
             patience = 0.0 if self._killed or not one.ready else PATIENCE
         one.end(patience)
+        with self._lock:
+            del self._workers[worker]
+        one.release()
 
     def _told(
         self, one: _Worker, died: _Died, worker: int, epoch: int, index: int, *, code: int | None, retries: int, ready: bool
