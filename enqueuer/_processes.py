@@ -506,7 +506,11 @@ def _prepare(context: BaseContext) -> None:
     if context.get_start_method() == "forkserver":
         from multiprocessing import forkserver
 
-        forkserver.ensure_running()
+        try:
+            forkserver.ensure_running()
+        except ChildProcessError:  # G28: it is a child of the process that this one was forked from; we need one of our own
+            forkserver._forkserver._forkserver_pid = None  # type: ignore[attr-defined]  # noqa: SLF001
+            forkserver.ensure_running()
 
 
 def _spare_descriptors() -> None:

@@ -15,8 +15,6 @@ from typing import Final
 
 __all__ = ["CONTRACT", "Clause"]
 
-PROCESSES: Final = "process mode"
-
 
 @dataclass(frozen=True, slots=True)
 class Clause:
@@ -27,7 +25,7 @@ class Clause:
         name: A word or two.
         text: What is promised, assumed, or not promised.
         upstream: What the documentation of Keras or TensorFlow says about it, if anything.
-        owed: Which open work will show it, or the part of it that only processes can show; empty if all of it is shown now.
+        owed: Which open work will show it, or a part of it; empty if all of it is shown now.
         partly: Whether only a part is owed.
     """
 
@@ -53,8 +51,6 @@ CONTRACT: Final = (
             'With `on_worker_death="retry"` an item whose worker died is computed again, never delivered twice.'
         ),
         upstream='"guarantees that the network will only train once on each sample per epoch"',
-        owed=PROCESSES,
-        partly=True,
     ),
     Clause(
         "G2",
@@ -94,8 +90,6 @@ CONTRACT: Final = (
             "dtype, shape, values and writability. Nothing that was delivered is ever written to by the enqueuer, and it stays "
             "valid after stop."
         ),
-        owed=PROCESSES,
-        partly=True,
     ),
     Clause(
         "G7",
@@ -107,8 +101,6 @@ CONTRACT: Final = (
             "items are prefetched across the boundary."
         ),
         upstream='"Method called at the end of every epoch"',
-        owed=PROCESSES,
-        partly=True,
     ),
     Clause(
         "G8",
@@ -129,8 +121,6 @@ CONTRACT: Final = (
             "imported)."
         ),
         upstream="`random_seed` of `GeneratorEnqueuer`",
-        owed=PROCESSES,
-        partly=True,
     ),
     Clause(
         "G10",
@@ -154,7 +144,6 @@ CONTRACT: Final = (
         "G12",
         "error at the border",
         ("An item or exception that can't cross the process border reaches the consumer as an error that names index and type. Nothing hangs."),
-        owed=PROCESSES,
     ),
     Clause(
         "G13",
@@ -166,7 +155,6 @@ CONTRACT: Final = (
             "most `max_retries` (3) times an item, and the stream goes on in order. A worker that dies before it is ready is not "
             "retried."
         ),
-        owed=PROCESSES,
     ),
     Clause(
         "G14",
@@ -187,8 +175,6 @@ CONTRACT: Final = (
             "reaped. A thread stuck in an item or hook is abandoned, and false says so."
         ),
         upstream='"maximum time to wait on `thread.join()`"',
-        owed=PROCESSES,
-        partly=True,
     ),
     Clause(
         "G16",
@@ -213,8 +199,6 @@ CONTRACT: Final = (
             "`start()` while running raises and leaves the run untouched. A `start()` that fails (pickling, limits, Ctrl-C, a "
             "daemonic process) raises a clear error and leaves nothing running."
         ),
-        owed=PROCESSES,
-        partly=True,
     ),
     Clause(
         "G19",
@@ -234,8 +218,6 @@ CONTRACT: Final = (
             "interpreter exits without `stop()` (at once, with a 60 s item under way too), and when the parent, or the whole "
             "process group, is killed by SIGKILL."
         ),
-        owed=PROCESSES,
-        partly=True,
     ),
     Clause(
         "G21",
@@ -309,7 +291,6 @@ CONTRACT: Final = (
         "A2",
         "picklable",
         "In process mode with `spawn` or `forkserver` the sequence is picklable; with `fork` only one with a hook must be.",
-        owed=PROCESSES,
     ),
     Clause(
         "A3",
@@ -330,7 +311,6 @@ CONTRACT: Final = (
         "A6",
         "no foreign locks at a fork",
         "With fork, no other thread holds a lock that items need (CPython warns from 3.12 on).",
-        owed=PROCESSES,
     ),
     Clause(
         "N1",

@@ -51,7 +51,14 @@ LATE = {"_border": {"multiprocessing"}, "_enqueuers": {"multiprocessing"}}
 MACHINERY = SEAM | {"asyncio", "concurrent", "multiprocessing", "queue", "sched", "select", "selectors", "signal", "socket", "subprocess"}
 """What reaches threads, processes, locks or clocks."""
 
-LAZY = {"_border": {"numpy"}, "_context": {"numpy"}, "_sources": {"numpy"}, "_report": {"rich"}, "testing.machine": {"hypothesis"}}
+LAZY = {
+    "_border": {"numpy"},
+    "_context": {"numpy"},
+    "_sources": {"numpy"},
+    "_report": {"rich"},
+    "testing.checks.processes": {"numpy"},
+    "testing.machine": {"hypothesis"},
+}
 """What is not of the standard library, and who may use it; the library itself only inside of functions."""
 
 

@@ -1,11 +1,13 @@
 """Each assumption on the caller and each non-promise, shown, so that no one comes to rely on the contrary unawares."""
 
 import threading
+from multiprocessing import forkserver, resource_tracker
 
 import pytest
 
 from enqueuer import OrderedEnqueuer, worker_info
 from enqueuer._window import Window
+from enqueuer.errors import BorderError, StartError
 from enqueuer.testing.subject import Gate, Hooked, Numbers
 
 
@@ -22,6 +24,55 @@ def test_A1_getitem_is_called_from_several_threads_at_once() -> None:
         assert [next(items) for _ in range(3)] == [0, 1, 2]
         together.abort()
         enqueuer.stop()
+
+
+class Locked:
+    """A sequence that can't be pickled."""
+
+    def __init__(self):
+        self.lock = threading.Lock()
+
+    def __len__(self):
+        return 2
+
+    def __getitem__(self, index):
+        return index
+
+
+class LockedWithHook(Locked):
+    hooks = 0
+
+    def on_epoch_end(self):
+        self.hooks += 1
+
+
+@pytest.fixture(scope="module")
+def tracker():
+    """Start what multiprocessing keeps for good, before anything is counted."""
+    resource_tracker.ensure_running()
+    forkserver.ensure_running()
+
+
+@pytest.mark.usefixtures("tracker")
+@pytest.mark.parametrize("method", ["forkserver", "spawn"])
+def test_A2_a_sequence_that_can_not_be_pickled_is_refused_at_the_start(method) -> None:
+    with OrderedEnqueuer(Locked(), use_multiprocessing=True, context=method) as enqueuer:
+        with pytest.raises(StartError, match="pickle"):
+            enqueuer.start(2, 2)
+        assert not enqueuer.is_running()
+
+
+def test_A2_with_fork_only_a_sequence_with_a_hook_must_be_picklable() -> None:
+    with OrderedEnqueuer(Locked(), use_multiprocessing=True, context="fork") as enqueuer:
+        enqueuer.start(2, 2)
+        items = enqueuer.get(timeout=30)
+        assert [next(items) for _ in range(5)] == [0, 1, 0, 1, 0]
+    with OrderedEnqueuer(LockedWithHook(), use_multiprocessing=True, context="fork") as enqueuer:
+        enqueuer.start(2, 2)
+        items = enqueuer.get(timeout=30)
+        assert [next(items), next(items)] == [0, 1]
+        with pytest.raises(BorderError, match="pickle"):
+            next(items)
 
 
 def test_A3_a_hook_that_somebody_else_calls_is_not_noticed() -> None:
@@ -58,6 +109,18 @@ def test_A5_hooks_are_not_replayed_when_a_run_resumes_in_a_later_epoch() -> None
         assert next(enqueuer.get()) == 1
         enqueuer.stop()
     assert len(hooks) <= 1  # that of the end of epoch 7, if the workers came so far; none for the seven before
+
+
+def test_A6_a_lock_that_was_held_at_the_fork_is_never_released_in_the_worker() -> None:
+    lock = threading.Lock()
+
+    def item(index):
+        return lock.acquire(timeout=0.2)  # a copy of the lock, and nobody there to release it
+
+    with OrderedEnqueuer(Numbers(1, item), use_multiprocessing=True, context="fork") as enqueuer:
+        with lock:
+            enqueuer.start(1, 1)
+        assert next(enqueuer.get(timeout=30)) is False
 
 
 def test_N1_items_are_computed_in_no_particular_order() -> None:

@@ -2,6 +2,7 @@
 
 import ast
 import re
+from multiprocessing import forkserver, resource_tracker
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from enqueuer.guarantees import CONTRACT, Clause
 from enqueuer.testing.checks import CHECKS, Check
 from enqueuer.testing.page import page
-from enqueuer.testing.subject import REFERENCE, BrokenPromise
+from enqueuer.testing.subject import PROCESSES, REFERENCE, BrokenPromise
 from enqueuer.testing.twins import TWINS, Twin
 
 ROOT = Path(__file__).parent.parent
@@ -20,9 +21,29 @@ by_id = pytest.mark.parametrize("clause", CONTRACT, ids=lambda clause: clause.id
 
 
 @pytest.mark.concurrency
-@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.name)
-def test_the_reference_keeps_the_promise(check: Check) -> None:
+@pytest.mark.parametrize("check", [check for check in CHECKS if check.applies(REFERENCE)], ids=lambda check: check.name)
+def test_thread_mode_keeps_the_promise(check: Check) -> None:
     check.run(REFERENCE)
+
+
+@pytest.fixture(scope="module")
+def own_helpers() -> None:
+    """Start what multiprocessing keeps for good, before anything is counted."""
+    resource_tracker.ensure_running()
+    forkserver.ensure_running()
+
+
+@pytest.mark.usefixtures("own_helpers")
+@pytest.mark.concurrency
+@pytest.mark.parametrize("method", ["fork", *(pytest.param(method, marks=pytest.mark.deep) for method in ("forkserver", "spawn"))])
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.name)
+def test_process_mode_keeps_the_promise(check: Check, method: str) -> None:
+    check.run(PROCESSES[method])
+
+
+def test_a_check_that_does_not_apply_to_thread_mode_is_one_of_processes() -> None:
+    assert {check for check in CHECKS if not check.applies(REFERENCE)} == {check for check in CHECKS if check.processes}
+    assert all(check.applies(factory) for check in CHECKS for factory in PROCESSES.values())
 
 
 def refuses(check: Check, twin: Twin) -> bool:
@@ -37,12 +58,12 @@ def refuses(check: Check, twin: Twin) -> bool:
 
 @pytest.mark.parametrize("twin", TWINS, ids=lambda twin: f"{twin.breaks}-{twin.name}")
 def test_a_twin_is_refused_by_a_check_of_the_promise_it_breaks(twin: Twin) -> None:
-    assert any(refuses(check, twin) for check in CHECKS if check.guarantee == twin.breaks)
+    assert any(refuses(check, twin) for check in CHECKS if check.guarantee == twin.breaks and check.applies(twin.factory))
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.name)
 def test_a_check_refuses_at_least_one_twin(check: Check) -> None:
-    assert any(refuses(check, twin) for twin in TWINS if twin.breaks == check.guarantee)
+    assert any(refuses(check, twin) for twin in TWINS if twin.breaks == check.guarantee and check.applies(twin.factory))
 
 
 @by_id

@@ -270,8 +270,7 @@ def test_a_child_of_the_host_that_lives_on_keeps_no_worker_alive_when_the_host_d
         assert wait_for(lambda: not any(map(living, workers)), 2)
 
 
-@methods
-def test_the_parents_of_nested_runs_are_parents(method, tmp_path) -> None:
+def test_the_parents_of_nested_runs_are_parents(tmp_path) -> None:
     """G20: when the host dies, its workers die, and theirs."""
     body = f"""
         class Inner:
@@ -294,8 +293,6 @@ def test_the_parents_of_nested_runs_are_parents(method, tmp_path) -> None:
         say("all there")
         time.sleep(60)
     """
-    if method != "fork":
-        pytest.skip("the classes are local, and the inner runs are forked in any case")
     with Script(tmp_path, body) as script:
         script.reads("all there")
         assert len(script.left()) >= 6

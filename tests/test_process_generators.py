@@ -61,8 +61,6 @@ LENGTHS = [[3, 3, 3], [1, 5, 2], [0, 4], [4, 0], [0, 0, 0], [0, 0, 7], [7, 0, 0]
 @pytest.mark.parametrize("size", [1, 2, 10])
 def test_workers_take_turns_until_none_has_more(size, lengths, method) -> None:
     """G2, G5, G21: rank r is for worker r modulo their number; who has no more is skipped."""
-    if method != "fork" and (size == 2 or len(lengths) == 1):
-        pytest.skip("as under fork")
     with generator(partial(work.counts, lengths), context=method) as enqueuer:
         enqueuer.start(len(lengths), size)
         items = enqueuer.get(timeout=LIMIT)

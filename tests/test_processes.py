@@ -343,8 +343,6 @@ def test_an_array_arrives_as_it_was(index, writable) -> None:
 @pytest.mark.parametrize("name", ERRORS)
 def test_what_an_item_raises_arrives_at_its_rank(name, method) -> None:
     """G10, G12: itself if it can cross the border, else an error that says what it was; with the traceback of the worker."""
-    if method != "fork" and name == "stubborn":
-        pytest.skip("as under fork")
     with processes(Items(4, partial(work.raises, name)), context=method) as enqueuer:
         enqueuer.start(2, 4)
         items = enqueuer.get(timeout=LIMIT)

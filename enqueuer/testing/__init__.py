@@ -1,6 +1,7 @@
 """Checks of every promise, over any factory of enqueuers; broken twins that fail them; a Hypothesis state machine.
 
-    subject      what is put to the test: `Factory`, `Gate`, `within`, `BrokenPromise`
+    subject      what is put to the test: `Factory`, `Gate`, `within`, `BrokenPromise`; the package as `REFERENCE` and as `PROCESSES`
+    remote       sequences and generators that live in the test's process, and are read from worker processes
     checks/      one or more checks for each guarantee, in one registry
     twins        enqueuers that each break one promise on purpose, in one registry: the proof that the checks can fail
     page         the page of the contract, made from the data and these two

@@ -8,6 +8,8 @@ Rules of the machine:
      consumers of an item that waits at its gate stay behind, and the step that frees them waits for them.
   2. No sleep stands for synchronisation. That something does *not* happen can only be seen by giving it time: `linger` does, nothing else.
   3. What a sequence finds wrong while it is called is written down (`Performance.broken`) and raised after the step.
+  4. In process mode the sequence stays in this process, and workers ask for each item (`Sent`): gates and counts are the same. What differs
+     is little: only a hook can stop its own run, a stop with a timeout kills what is computed, and no process may be left.
 """
 
 from __future__ import annotations
@@ -19,6 +21,9 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from multiprocessing import resource_tracker
+from pathlib import Path
 from time import monotonic
 from typing import ClassVar, Final
 
@@ -28,8 +33,6 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from .model import (
     HOOK,
     MOST_ITEMS,
-    Acting,
-    ActingHooked,
     Ahead,
     Cell,
     Item,
@@ -167,12 +170,12 @@ class Machine(RuleBasedStateMachine):
         self.seen["make_like"] += 1
 
     def _make(self, script: Script, *, shuffle: bool, seed: int, sizes: tuple[int, int] | None) -> None:
-        subject = Subject(script, shuffle=shuffle, seed=seed)
+        make = self.factory.apart or self.factory.ordered
+        subject = Subject(script, shuffle=shuffle, seed=seed, apart=self.factory.apart is not None)
         if script.finite:
             subject.enqueuer = self.factory.generator(subject.generate, random_seed=seed)
         else:
-            sequence = Acting(subject) if script.hook is None else ActingHooked(subject)
-            subject.enqueuer = subject.ordered = self.factory.ordered(sequence, shuffle=shuffle, seed=seed)
+            subject.enqueuer = subject.ordered = make(subject.sequence, shuffle=shuffle, seed=seed)
         self.subjects.append(subject)
         for timeout in (None, 0.001):
             self.get(subject, timeout)
@@ -188,18 +191,31 @@ class Machine(RuleBasedStateMachine):
         self.seen["start at a loaded state"] += subject.loaded is not None
         self.seen["start beside stragglers"] += any(thread.is_alive() for run in subject.runs for thread in run.threads)
         workers, max_queue_size = sizes
-        before = frozenset(threading.enumerate())
+        before, processes = frozenset(threading.enumerate()), self._processes()
         run = Run(subject.script, subject.loaded, max_queue_size, self.factory.item_seed)
         subject.loaded = None
         subject.runs.append(run)
         within("G17", "start()", lambda: subject.enqueuer.start(workers, max_queue_size), self.limit)
-        run.threads = frozenset(threading.enumerate()) - before
+        run.threads = frozenset(thread for thread in threading.enumerate() if thread.name != "within") - before  # those answer worker processes
+        run.processes = self._processes() - processes
         self.seen["start"] += 1
         for reader in subject.readers:
             if reader.run is not None:
                 outcome = self._next(reader, reader.run, patient=False)
                 promise(isinstance(outcome, StopIteration), "G16", f"a stream of an earlier run gave {outcome!r}")
                 self.seen["a stream of an earlier run"] += 1
+
+    def _processes(self) -> frozenset[int]:
+        """The child processes of this one that it has not reaped, whoever started them; none where the system does not say."""
+        if self.factory.method not in {"fork", "spawn"}:  # those of a fork server are its own
+            return frozenset()
+        if self.factory.method == "spawn":
+            resource_tracker.ensure_running()  # it is no run's
+        found: set[int] = set()
+        for task in Path("/proc/self/task").glob("*/children"):
+            with suppress(OSError):  # a thread that is gone
+                found.update(map(int, task.read_text().split()))
+        return frozenset(found)
 
     @precondition(_some(Subject.on))
     @rule(subject=_among(Subject.on))
@@ -223,6 +239,7 @@ class Machine(RuleBasedStateMachine):
         for run in runs:
             if timeout is not None and run.waiting:
                 self._arrived(run)
+        self.seen["stop kills"] += subject.kills() and timeout is not None and any(run.performance.inside for run in runs)
         opener = threading.Thread(target=open_gates, args=(runs if timeout is None else [],), name="opener")
         opener.start()
         exited = within("G14" if timeout is None else "G15", f"stop({timeout})", lambda: subject.enqueuer.stop(timeout), self.limit)
@@ -233,7 +250,11 @@ class Machine(RuleBasedStateMachine):
             if exited:
                 with run.performance.lock:
                     run.performance.quiet = True
-                promise(not any(thread.is_alive() for thread in run.threads), "G20", "stop() returned true, and threads of the run are left")
+                left = [thread for thread in run.threads if thread.is_alive()]
+                promise(not left, "G20", f"stop() returned true, and threads of the run are left: {left}")
+                promise(not run.processes & self._processes(), "G20", "stop() returned true, and processes of the run are left")
+            elif subject.kills():
+                self._gone([run], "G15")  # all that may have kept it is a slow machine
         self.seen["stop"] += 1
         self.seen["stop leaves stragglers"] += not exited
 
@@ -459,10 +480,10 @@ class Machine(RuleBasedStateMachine):
         self._resolve(subject, run)
         self.seen["open_gate"] += 1
 
-    @precondition(_some(Subject.blocked))
-    @rule(subject=_among(Subject.blocked))
+    @precondition(_some(Subject.blocked_here))
+    @rule(subject=_among(Subject.blocked_here))
     def stop_inside(self, subject: Subject) -> None:
-        """Let the item (or hook) that a consumer waits for call `stop()`."""
+        """Let the item (or hook) that a consumer waits for call `stop()`; an item in another process can't."""
         run = subject.on()
         gate = run.blocked_at() if run is not None else None
         assert run is not None
@@ -495,12 +516,14 @@ class Machine(RuleBasedStateMachine):
         self.seen["release"] += 1
         self.seen["release stragglers"] += self._gone(subject.runs[:-1])
 
-    def _gone(self, runs: Sequence[Run]) -> int:
-        """Wait until no thread of these runs is left; return how many there were."""
+    def _gone(self, runs: Sequence[Run], guarantee: str = "G20") -> int:
+        """Wait until no thread or process of these runs is left; return how many threads there were."""
         threads = [thread for run in runs for thread in run.threads if thread.is_alive()]
         for thread in threads:
             thread.join(self.limit)
-            promise(not thread.is_alive(), "G20", f"{thread.name} of a run that is over is still there after {self.limit:g} s")
+            promise(not thread.is_alive(), guarantee, f"{thread.name} of a run that is over is still there after {self.limit:g} s")
+        left = self._processes() & frozenset(itertools.chain.from_iterable(run.processes for run in runs))
+        promise(not left, guarantee, f"processes {sorted(left)} of a run that is over are left")
         return len(threads)
 
     @precondition(_some(Subject.on))
@@ -552,11 +575,15 @@ class Machine(RuleBasedStateMachine):
                 self._gone(subject.runs)
             except BrokenPromise as broken:
                 self.broken.append(broken)
-        if seen is None:
-            self.is_running()
-            self.nothing_is_computed_twice_or_too_early()
-            if self.broken:
-                raise self.broken[0]
+        try:
+            if seen is None:
+                self.is_running()
+                self.nothing_is_computed_twice_or_too_early()
+                if self.broken:
+                    raise self.broken[0]
+        finally:
+            for subject in self.subjects:
+                subject.drop()
 
 
 def machine_for(factory: Factory) -> type[Machine]:

@@ -2,12 +2,14 @@
 
     Script, Performance    a sequence, and one run as the sequence sees it: who calls what, and what waits at a gate
     Cell, Run, Subject     the model: a run is a list of cells, and how many of them were taken
+    Acting, Sent           the sequence, played in this process, and as worker processes have it: they ask this one for every item
 
 It shares no code with what it is compared to.
 """
 
 from __future__ import annotations
 
+import copy
 import enum
 import itertools
 import queue
@@ -15,15 +17,14 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final, NamedTuple, TypeAlias
+from typing import Final, NamedTuple, TypeAlias, cast
 
+from .remote import Do, Remote
 from .subject import BrokenPromise, Gate, GeneratorLike, OrderedLike
 
 __all__ = [
     "HOOK",
     "MOST_ITEMS",
-    "Acting",
-    "ActingHooked",
     "Ahead",
     "Cell",
     "Item",
@@ -45,6 +46,8 @@ MOST_ITEMS: Final = 6
 """Length of an epoch."""
 HOOK: Final = -1
 """In place of an index: the hook."""
+MANY: Final = 2**20
+"""More than there are runs, versions or items."""
 ERRORS: Final = (ValueError, SystemExit, queue.Empty, KeyboardInterrupt, StopIteration)
 
 
@@ -150,11 +153,15 @@ class Performance:
             self._see(self.script.hook is not None or self.lengths_read == 1, "G7", "the length of a sequence without a hook was read again")
             return len(self.script.items(self.version))
 
-    def item(self, index: int) -> Item | None:
+    def item(self, index: int, copied: int | None = None) -> Item | None:
+        """Play an item; `copied` is the version that a worker process has a copy of, None in this process."""
         with self.lock:
             version = self.version
+            if copied is not None:
+                self._see(copied == version, "G7", f"an item of version {version} was asked for by a copy of version {copied}", apart=True)
             self.calls[version, index] += 1
-            self._see(self.calls.total() <= self.limit, "G4", f"{self.calls.total()} items begun, of at most {self.limit} by now")
+            begun = self.calls.total()
+            self._see(begun <= self.limit, "G4", f"{begun} items begun, of at most {self.limit} by now", apart=copied is not None)
             self.lock.notify_all()
             kind = self.script.items(version)[index]
             self.inside += 1
@@ -188,8 +195,8 @@ class Performance:
             if errand is not None:
                 errand()
 
-    def _see(self, kept: bool, guarantee: str, what: str) -> None:
-        if self.quiet:
+    def _see(self, kept: bool, guarantee: str, what: str, *, apart: bool = False) -> None:
+        if self.quiet and not apart:  # what a worker process asked for may arrive after it was killed
             self.broken.append(BrokenPromise("G16", "the sequence was called after stop() had returned true"))
         if not kept:
             self.broken.append(BrokenPromise(guarantee, what))
@@ -246,6 +253,7 @@ class Run:
         self.waiting = 0  # consumers that wait for what is at a gate
         self.returned: Final[queue.SimpleQueue[list[Outcome]]] = queue.SimpleQueue()  # what consumers in other threads got
         self.threads: frozenset[threading.Thread] = frozenset()
+        self.processes: frozenset[int] = frozenset()  # their numbers
 
     def cells(self, stop: int) -> list[Cell]:
         """The first `stop` cells, or all if there are fewer."""
@@ -308,10 +316,12 @@ class Subject:
     enqueuer: GeneratorLike[Item]
     ordered: OrderedLike[Item] | None = None  # the same, if it is one of a sequence
 
-    def __init__(self, script: Script, *, shuffle: bool, seed: int) -> None:
+    def __init__(self, script: Script, *, shuffle: bool, seed: int, apart: bool = False) -> None:
         self.script: Final = script
         self.shuffle: Final = shuffle
         self.seed = seed
+        self.apart: Final = apart  # whether items are computed in worker processes
+        self.sequence: Final = (Sent if apart else Acting)(self) if script.hook is None else (SentHooked if apart else ActingHooked)(self)
         self.loaded: State | None = None
         self.runs: Final[list[Run]] = []
         self.readers: Final[list[Reader]] = []
@@ -327,15 +337,36 @@ class Subject:
         run = self.on()
         return run is not None and run.blocked_at() is not None
 
+    def blocked_here(self) -> bool:
+        """Whether what waits at the gate is in this process, where it can call `stop()` of its own run."""
+        run = self.on()
+        return run is not None and run.blocked_at() in ({HOOK} if self.apart else range(HOOK, MOST_ITEMS))
+
+    def kills(self) -> bool:
+        """Whether `stop(timeout)` leaves nothing behind: processes are killed, and no thread is ever stuck in the hook."""
+        return self.apart and (self.script.hook is None or Kind.GATED not in self.script.hook)
+
     def stage(self) -> Performance:
         """The run on whose behalf the calling thread calls the sequence: an earlier one's threads may still be there."""
-        thread = threading.current_thread()
-        return next((run for run in self.runs[:-1] if thread in run.threads), self.runs[-1]).performance
+        me = threading.get_ident()  # not current_thread(), which makes up a Thread where there is none, and keeps it
+
+        def mine(run: Run) -> bool:
+            return any(thread.ident == me and thread.is_alive() for thread in run.threads)
+
+        return next(filter(mine, self.runs[:-1]), self.runs[-1]).performance
+
+    def drop(self) -> None:
+        """Drop what worker processes might ask, whoever keeps this subject."""
+        if isinstance(self.sequence, Sent):
+            self.sequence.drop()
+            self.readers.clear()
+            self.ordered = None
+            del self.enqueuer
 
     def generate(self) -> Iterator[Item | None]:
         stage = self.stage()
         for index in range(len(self.script.epochs[0])):
-            yield stage.item(index)
+            yield cast("Item | None", Do(self.sequence.__getitem__, index)) if self.apart else stage.item(index)
 
 
 class Acting:
@@ -356,11 +387,59 @@ class ActingHooked(Acting):
         self.subject.stage().hook()
 
 
+class Sent(Remote):
+    """The same as worker processes have it: a copy knows of which run and version it is. Length and hook are of this process."""
+
+    def __init__(self, subject: Subject) -> None:
+        super().__init__(_Asked(subject))
+        self.subject: Final = subject
+        self._copied: tuple[int, int] | None = None  # run and version, in a copy that was pickled
+
+    def __getstate__(self) -> dict[str, object]:
+        return {**super().__getstate__(), "_copied": self._copied or self._now()}
+
+    def drop(self) -> None:
+        """Be a mere copy, which serves nobody."""
+        vars(self)["_at"] = copy.copy(self._at)
+
+    def _now(self) -> tuple[int, int]:
+        """Run and version; in a fork, as they were when it was made. There nobody may be left to release the lock."""
+        stage = self.subject.stage()
+        return next(number for number, run in enumerate(self.subject.runs) if run.performance is stage), stage.version
+
+    def __len__(self) -> int:
+        return self.subject.stage().length()
+
+    def __getitem__(self, index: int) -> Item | None:
+        run, version = self._copied or self._now()
+        return cast("Item | None", super().__getitem__((run * MANY + version) * MANY + index))
+
+
+class SentHooked(Sent):
+    def on_epoch_end(self) -> None:
+        self.subject.stage().hook()
+
+
+class _Asked:
+    """What this process is asked for by a worker process."""
+
+    def __init__(self, subject: Subject) -> None:
+        self._subject: Final = subject
+
+    def __len__(self) -> int:
+        return MANY**3
+
+    def __getitem__(self, request: int, /) -> Item | None:
+        copied, index = divmod(request, MANY)
+        run, version = divmod(copied, MANY)
+        return self._subject.runs[run].performance.item(index, version)
+
+
 def attempt(stream: Iterator[Item]) -> Outcome:
     try:
         return next(stream)
     except BaseException as error:  # compared with what was to come
-        return error
+        return error.with_traceback(None)  # whose frames would keep the enqueuer
 
 
 def consume(stream: Iterator[Item], calls: int) -> list[Outcome]:

@@ -10,21 +10,25 @@ import threading
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import Final, Protocol, TypeVar
+from typing import Final, Literal, Protocol, TypeVar
 
 from .. import GeneratorEnqueuer, OrderedEnqueuer, item_seed
 from .._types import SequenceLike
+from .remote import remote, remote_generator, remote_seed
 
 __all__ = [
     "LIMIT",
+    "PROCESSES",
     "REFERENCE",
     "BrokenPromise",
     "Factory",
     "Gate",
     "GeneratorLike",
+    "MakeApart",
     "MakeGenerator",
     "MakeOrdered",
     "OrderedLike",
+    "processes",
     "promise",
     "within",
 ]
@@ -84,19 +88,111 @@ class MakeGenerator(Protocol):
     def __call__(self, generator: Iterable[T | None] | Callable[[], Iterable[T | None]], *, random_seed: int | None = None) -> GeneratorLike[T]: ...
 
 
+class MakeOrderedOf(Protocol):
+    """An `OrderedEnqueuer`, in either mode."""
+
+    def __call__(
+        self,
+        sequence: SequenceLike[T | None],
+        use_multiprocessing: bool = False,
+        shuffle: bool = False,
+        *,
+        seed: int | None = None,
+        context: str | None = None,
+        on_worker_death: Literal["raise", "retry"] = "raise",
+        max_retries: int = 3,
+    ) -> OrderedLike[T]: ...
+
+
+class MakeGeneratorOf(Protocol):
+    """A `GeneratorEnqueuer`, in either mode."""
+
+    def __call__(
+        self,
+        generator: Iterable[T | None] | Callable[[], Iterable[T | None]],
+        use_multiprocessing: bool = False,
+        random_seed: int | None = None,
+        *,
+        context: str | None = None,
+    ) -> GeneratorLike[T]: ...
+
+
+class MakeApart(Protocol):
+    """Make an enqueuer that computes the items in worker processes, on copies of the sequence as it is."""
+
+    def __call__(
+        self,
+        sequence: SequenceLike[T | None],
+        *,
+        shuffle: bool = False,
+        seed: int | None = None,
+        on_worker_death: Literal["raise", "retry"] = "raise",
+        max_retries: int = 3,
+    ) -> OrderedLike[T]: ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Factory:
-    """A subject: how to make its enqueuers, and its `item_seed()`."""
+    """A subject: how to make its enqueuers, and its `item_seed()`.
+
+    Attributes:
+        name: What it is.
+        ordered: Its enqueuer of a sequence, which checks make of sequences that live in this process.
+        generator: Its enqueuer of a generator; the same.
+        item_seed: What an item calls for its seed.
+        limit: Seconds after which it hangs.
+        method: How its worker processes are started, "" if it has threads only. The contract itself differs in few places: what is computed
+            elsewhere arrives as an equal object, and can be killed.
+        apart: Its enqueuer of a sequence that is sent to worker processes as it is; None if it has threads only.
+    """
 
     name: str
     ordered: MakeOrdered
     generator: MakeGenerator
     item_seed: Callable[[], int]
     limit: float = LIMIT
+    method: str = ""
+    apart: MakeApart | None = None
 
 
 REFERENCE: Final = Factory(name="enqueuer, threads", ordered=OrderedEnqueuer, generator=GeneratorEnqueuer, item_seed=item_seed)
 """This package in thread mode."""
+
+
+def processes(
+    method: str,
+    *,
+    name: str = "",
+    ordered: MakeOrderedOf = OrderedEnqueuer,
+    generator: MakeGeneratorOf = GeneratorEnqueuer,
+    seed: Callable[[], int] = remote_seed,
+    limit: float = LIMIT,
+) -> Factory:
+    """Return the factory of two classes in process mode; the sequences of checks stay in this process, and are read from there."""
+
+    def apart(
+        sequence: SequenceLike[T | None],
+        *,
+        shuffle: bool = False,
+        seed: int | None = None,
+        on_worker_death: Literal["raise", "retry"] = "raise",
+        max_retries: int = 3,
+    ) -> OrderedLike[T]:
+        return ordered(sequence, True, shuffle, seed=seed, context=method, on_worker_death=on_worker_death, max_retries=max_retries)
+
+    def here(sequence: SequenceLike[T | None], *, shuffle: bool = False, seed: int | None = None) -> OrderedLike[T]:
+        return apart(remote(sequence), shuffle=shuffle, seed=seed)
+
+    copying = generator
+
+    def copies(generator: Iterable[T | None] | Callable[[], Iterable[T | None]], *, random_seed: int | None = None) -> GeneratorLike[T]:
+        return copying(remote_generator(generator), use_multiprocessing=True, random_seed=random_seed, context=method)
+
+    return Factory(name=name or f"enqueuer, {method}", ordered=here, generator=copies, item_seed=seed, limit=limit, method=method, apart=apart)
+
+
+PROCESSES: Final = {method: processes(method) for method in ("fork", "forkserver", "spawn")}
+"""This package in process mode, by start method."""
 
 
 class Gate:

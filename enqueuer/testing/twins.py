@@ -3,16 +3,18 @@
 A check proves something only if it can fail: for each guarantee there is at least one twin, and each check refuses at least one. What a
 twin breaks is said by its first line. Twins may leak and hang (that is what some of them are for); `Twin.clean()` ends what they left.
 """
+# mypy: disable-error-code="misc"
+# (the engine is final for everybody else)
 
 from __future__ import annotations
 
 import copy
 import os
 import random
+import select
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, fields, replace
 from itertools import islice
 from typing import Final, TypeVar, cast
@@ -21,10 +23,12 @@ from .. import GeneratorEnqueuer, OrderedEnqueuer, Place, Plan, RunState, Span, 
 from .._context import current
 from .._enqueuers import _Pulling
 from .._plan import item_seed as seed_of
+from .._processes import Processes, Workers, _Died, _Worker
 from .._run import Run, Terms
-from .._types import Compute
+from .._types import Compute, Engine, Lock, Process
 from .._window import NOTHING, Window
-from .subject import Factory, MakeGenerator, MakeOrdered
+from ..errors import BorderError, WorkerDiedError
+from .subject import Factory, MakeGenerator, MakeOrdered, MakeOrderedOf, processes
 
 __all__ = ["TWINS", "Twin"]
 
@@ -62,12 +66,22 @@ class Twin:
                 Run[object]._wake_all(run)
                 Run[object]._wake_takers(run)
             run.stop(0)
+        while _engines:
+            engine = _engines.pop()
+            Processes[object].kill(engine)
+            Processes[object].close(engine)
+        while _left:
+            worker = _left.pop()
+            worker.kill()
+            worker.end(0)
+            worker.release()
         while _descriptors:
-            with suppress(OSError):  # a check has closed it
-                os.close(_descriptors.pop())
+            os.close(_descriptors.pop())
 
 
 _runs: Final[list[Run[object]]] = []
+_engines: Final[list[Processes[object]]] = []
+_left: Final[list[_Worker]] = []
 _descriptors: Final[list[int]] = []
 
 
@@ -250,22 +264,184 @@ def _as(kind: type[Plan], plan: Plan) -> Plan:
 
 
 @dataclass(frozen=True)
-class _ErrorsSwallowed:
-    """What goes wrong between two epochs is ignored."""
+class _Computing:
+    """A compute that twins change."""
 
     compute: Compute[object]
 
     def turn(self, *, hook: bool) -> int | None:
-        try:
-            return self.compute.turn(hook=hook)
-        except Exception:
-            return 3
+        return self.compute.turn(hook=hook)
 
     def item(self, worker: int, epoch: int, index: int, /) -> object:
         return self.compute.item(worker, epoch, index)
 
     def close(self) -> None:
         self.compute.close()
+
+
+class _ErrorsSwallowed(_Computing):
+    """What goes wrong between two epochs is ignored."""
+
+    def turn(self, *, hook: bool) -> int | None:
+        try:
+            return super().turn(hook=hook)
+        except Exception:
+            return 3
+
+
+class _Deaf(_Computing):
+    """The lifeline's signal is ignored."""
+
+    def item(self, worker: int, epoch: int, index: int, /) -> object:
+        signal.signal(signal.SIGIO, signal.SIG_IGN)
+        return super().item(worker, epoch, index)
+
+
+# engines
+
+
+class Engines(Processes[T]):  # pyright: ignore[reportGeneralTypeIssues]
+    """The engine that twins change; it asks for what `wanted()` makes of what was asked for."""
+
+    def __init__(self, compute: Compute[T], workers: Workers, lock: Lock, process: Process) -> None:
+        super().__init__(compute, self.wanted(workers), lock, process)
+        _engines.append(cast("Processes[object]", self))
+
+    def wanted(self, workers: Workers) -> Workers:
+        return workers
+
+
+class ItemOfTheDeadLost(Engines[T]):
+    """An item whose worker died is taken for `None`."""
+
+    def wanted(self, workers: Workers) -> Workers:
+        return replace(workers, retries=0)
+
+    def item(self, worker: int, epoch: int, index: int, /) -> T | None:
+        try:
+            return super().item(worker, epoch, index)
+        except WorkerDiedError:
+            return None
+
+
+class ReadOnlyArrays(Engines[T]):
+    """Arrays arrive read-only."""
+
+    def item(self, worker: int, epoch: int, index: int, /) -> T | None:
+        item = super().item(worker, epoch, index)
+        set_flags = getattr(item, "setflags", None)
+        if callable(set_flags):
+            set_flags(write=False)
+        return item
+
+
+class NeverSentAgain(Engines[T]):
+    """What the hook changes stays in this process."""
+
+    def wanted(self, workers: Workers) -> Workers:
+        return replace(workers, resend=False)
+
+
+class OneRandomState(Engines[T]):
+    """All worker processes begin with the same global random state."""
+
+    def _start(self, number: int) -> _Worker:
+        asked = self._asked
+        vars(self)["_asked"] = replace(asked, seed=asked.seed - number, seeded=True)
+        try:
+            return super()._start(number)
+        finally:
+            vars(self)["_asked"] = asked
+
+
+class BorderWithoutNames(Engines[T]):
+    """What can't cross the border is an error that does not say what it was."""
+
+    def item(self, worker: int, epoch: int, index: int, /) -> T | None:
+        try:
+            return super().item(worker, epoch, index)
+        except BorderError:
+            raise BorderError("something could not cross the border") from None
+
+
+class SpoiltByTheHookUnseen(Engines[T]):
+    """A sequence that can't be sent to the workers again is not, and nobody is told."""
+
+    def turn(self, *, hook: bool) -> int | None:
+        try:
+            return super().turn(hook=hook)
+        except BorderError:
+            return 3
+
+
+class DeathWithoutWords(Engines[T]):
+    """The death of a worker is an error that does not tell it."""
+
+    def _told(
+        self, one: _Worker, died: _Died, worker: int, epoch: int, index: int, *, code: int | None, retries: int, ready: bool
+    ) -> WorkerDiedError:
+        del one, died, worker, epoch, index, code, retries, ready
+        return WorkerDiedError("a worker process died")
+
+
+class DeathBySight(Engines[T]):
+    """A death is seen by the end of the pipe alone."""
+
+    def _start(self, number: int) -> _Worker:
+        one = super()._start(number)
+        cast("select.poll", one._read).unregister(one._pidfd)
+        return one
+
+
+class RetriesForEver(Engines[T]):
+    """An item is computed again however often its worker dies."""
+
+    def wanted(self, workers: Workers) -> Workers:
+        return replace(workers, retries=10**9)
+
+
+class NeverKills(Engines[T]):
+    """At the deadline worker processes go on computing."""
+
+    def kill(self) -> bool:
+        return False
+
+
+class LeavesWhatItHasStarted(Engines[T]):
+    """A start that fails in its midst leaves the processes that it has started."""
+
+    opened = False
+
+    def open(self, workers: int, ahead: Callable[[int], list[tuple[int, int]]]) -> None:
+        super().open(workers, ahead)
+        self.opened = True
+
+    def kill(self) -> bool:
+        return self.opened and super().kill()
+
+    def halt(self) -> None:
+        if self.opened:
+            super().halt()
+
+    def close(self) -> None:
+        if self.opened:
+            super().close()
+
+
+class LeavesAProcess(Engines[T]):
+    """The process of a worker that leaves is forgotten."""
+
+    def leave(self, worker: int) -> None:
+        one = self._workers.pop(worker, None)
+        if one is not None:
+            _left.append(one)
+
+
+class DeafToTheLifeline(Engines[T]):
+    """A worker process that computes does not hear that its parent is gone."""
+
+    def __init__(self, compute: Compute[T], workers: Workers, lock: Lock, process: Process) -> None:
+        super().__init__(cast("Compute[T]", _Deaf(compute)), workers, lock, process)
 
 
 # faces
@@ -513,37 +689,73 @@ def _window(breaks: str, kind: Callable[[Plan, int, int], Window[object]], seen:
     return _run(breaks, BrokenRun, seen, of=kind)
 
 
+def _engine(breaks: str, kind: Callable[[Compute[object], Workers, Lock, Process], Processes[object]], seen: str) -> Twin:
+    def broken(engine: Engine[T]) -> Engine[T]:
+        made = cast("Processes[object]", engine)
+        return cast("Engine[T]", kind(made._compute, made._asked, made._lock, made._process))
+
+    class BrokenOrdered(Ordered[T]):
+        def _make_engine(self, plan: Plan, process: Process) -> Engine[T]:
+            return broken(super()._make_engine(plan, process))
+
+    class BrokenGenerator(GeneratorEnqueuer[T]):
+        def _make_engine(self, plan: Plan, process: Process) -> Engine[T]:
+            return broken(super()._make_engine(plan, process))
+
+        def make_run(self, terms: Terms[T]) -> Run[T]:
+            run = super().make_run(terms)
+            _runs.append(cast("Run[object]", run))
+            return run
+
+    named = cast("type[object]", kind)
+    factory = processes("fork", name=named.__name__, ordered=cast("MakeOrderedOf", BrokenOrdered), generator=BrokenGenerator, limit=2 * LIMIT)
+    return _twin(breaks, named, seen, factory)
+
+
 TWINS: Final = (
     _face("G1", TwiceAndNever, "delivered [0, 0, 2"),
+    _engine("G1", ItemOfTheDeadLost, "with 1 deaths at item 2 the items came as [0, 1, 3"),
     _window("G2", CompletionOrder, "of which 0 is ready last"),
     _run("G3", NoneDelivered, "['None', 1"),
     _window("G4", OffByOne, "1 more than max_queue_size="),
     _face("G5", OneEpoch, "the stream ended after 1 of 50"),
     _twin("G5", LastItemLost, "the stream ended after 0 of 1", _factory("LastItemLost", generator=LastItemLost)),
     _run("G6", Copied, "not the object that was computed"),
+    _engine("G6", ReadOnlyArrays, "came not writable"),
     _window("G7", HookTooEarly, "the hook ran before the last item"),
     _face("G7", AlwaysABarrier, "waited for the first to be taken"),
+    _engine("G7", NeverSentAgain, "after 1 hooks, which count, the items came as [(0, 0)"),
     _face("G8", OrderByChance, "the order depends on the number of workers"),
     _face("G8", ForgetfulSeed, "a second run did not keep the drawn seed"),
     _twin("G9", SameSeedEveryEpoch, "had 6 different seeds", _factory("SameSeedEveryEpoch", seed=_same_seed_every_epoch)),
+    _engine("G9", OneRandomState, "numbers from the global states of worker processes came twice"),
     _window("G10", ErrorEarly, "next() raised"),
     _run("G10", StopIterationEndsTheStream, "arrived as StopIteration()"),
     _window("G10", FirstErrorInTime, "KeyError('rank 2') arrived"),
     _face("G11", ErrorsBetweenEpochsSwallowed, "between epochs arrived as None"),
     _face("G11", EmptyIsOne, "an empty sequence gave None"),
     _run("G11", ErrorsEndTheStream, "a generator's error arrived as StopIteration()"),
+    _engine("G12", BorderWithoutNames, "is not named"),
+    _engine("G12", SpoiltByTheHookUnseen, "after its hook arrived as None"),
+    _engine("G13", DeathWithoutWords, "not all are named"),
+    _engine("G13", DeathBySight, "did not return within"),
+    _engine("G13", RetriesForEver, "with max_retries=0 an item was computed 11 times"),
     _face("G14", StopOnce, "four stop() at once returned ["),
     _run("G14", ConsumersLeftWaiting, "did not release a blocked consumer"),
     _run("G14", TrueFromInside, "from the run's own threads returned [True"),
     _run("G15", TrueAlways, "returned true while an item was stuck"),
     _face("G15", LateStop, "stop(0) took 0.7"),
+    _engine("G15", NeverKills, "and left the processes"),
     _face("G16", StreamForgetsItsRun, "an item of a later one"),
     _face("G17", LeftOver, "a restarted run began with [3"),
     _face("G18", SecondStartReplaces, "start() while running raised None"),
+    _engine("G18", LeavesWhatItHasStarted, "a start() that failed left the processes"),
     _face("G19", RunningForEver, "true after a failure"),
     _run("G20", Lingering, "stop() returned and left"),
     _run("G20", NobodyRings, "nobody can reach the run"),
     _face("G20", LeavesADescriptor, "were left open"),
+    _engine("G20", LeavesAProcess, "stop() left the processes"),
+    _engine("G20", DeafToTheLifeline, "the parent was killed, and the processes"),
     _run("G21", LostWakeUp, "got stuck after [1] items"),
     _face("G22", NativeGenerator, "the stream ended after 0 of 4"),
     _face("G23", ArgumentsMended, "start(0, 10) gave None"),

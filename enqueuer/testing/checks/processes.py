@@ -1,0 +1,636 @@
+"""Checks of what only worker processes can break: deaths, the border, kills; and what processes add to other promises.
+
+They apply to factories that have processes. What an item does in its worker process is a `Do` that a sequence of this process hands out.
+"""
+
+from __future__ import annotations
+
+import gc
+import multiprocessing
+import os
+import random
+import resource
+import signal
+import sys
+import threading
+import time
+import traceback
+import warnings
+from collections import Counter
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Final, NoReturn, cast
+
+from ..remote import Do, asking, remote
+from ..subject import MOMENT, Factory, Gate, MakeApart, Numbers, ends, promise, raised, stopping, take, within
+
+__all__ = ["CHECKS"]
+
+NOTICED: Final = 1.0
+"""Seconds within which a death is noticed (G13)."""
+
+SLACK: Final = 0.5
+"""Seconds that a busy machine is given besides."""
+
+ALONE: Final = 3.0
+"""Seconds that a child stays which a dead worker has left behind."""
+
+
+def _apart(factory: Factory) -> MakeApart:
+    if factory.apart is None:
+        raise TypeError(f"{factory.name} has no worker processes: this check does not apply")
+    return factory.apart
+
+
+# what is done in worker processes
+
+
+def _die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+    time.sleep(60)
+
+
+def _die_and_leave_a_child() -> None:
+    """Die while a child holds every descriptor open, those too that a fork would have closed."""
+    for name in os.listdir("/dev/fd"):  # noqa: PTH208
+        try:
+            os.dup(int(name))
+        except OSError:
+            continue
+    if os.fork() == 0:
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.setitimer(signal.ITIMER_REAL, ALONE)
+        while True:
+            signal.pause()
+    _die()
+
+
+def _sleep_through_signals() -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.alarm(60)
+    while True:
+        time.sleep(1)
+
+
+def _numbers_by_chance() -> tuple[float, ...]:
+    """Return the next numbers of the global random states."""
+    numpy = sys.modules.get("numpy")
+    return (random.random(),) if numpy is None else (random.random(), float(numpy.random.random()))
+
+
+def _explode(what: str) -> NoReturn:
+    raise ValueError(what)
+
+
+class _Odd:
+    """An item that can't be pickled."""
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("odd")
+
+
+class _Leaving:
+    """An item whose pickling tries to end the process."""
+
+    def __reduce__(self) -> NoReturn:
+        raise SystemExit(5)
+
+
+class _Bomb:
+    """An item that can't be unpickled."""
+
+    def __reduce__(self) -> tuple[Callable[[str], object], tuple[str]]:
+        return _explode, ("bomb",)
+
+
+class _OddError(Exception):
+    """An exception that can't be pickled."""
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("odd")
+
+
+class _BombError(Exception):
+    """An exception that can't be unpickled."""
+
+    def __reduce__(self) -> tuple[Callable[[str], object], tuple[str]]:
+        return _explode, ("bomb",)
+
+
+def _raise(kind: type[Exception]) -> NoReturn:
+    raise kind("said")
+
+
+class _Plain:
+    """A sequence that is copied into worker processes."""
+
+    def __init__(self, length: int = 3) -> None:
+        self.length = length
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, index: int) -> object:
+        return index
+
+
+class _Changing(_Plain):
+    """Its hook changes it."""
+
+    epoch = 0
+
+    def __getitem__(self, index: int) -> object:
+        return self.epoch, index, os.getpid()
+
+    def on_epoch_end(self) -> None:
+        self.epoch += 1
+        self.length = 3 + self.epoch % 2
+
+
+class _Spoilt(_Plain):
+    """Its hook makes it impossible to pickle."""
+
+    what: object = None
+
+    def on_epoch_end(self) -> None:
+        self.what = threading.Lock()
+
+
+class _Locked(_Plain):
+    """It can't be pickled."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lock: Final = threading.Lock()
+
+
+# G1, G13: deaths
+
+
+def _dying(deaths: int) -> tuple[Numbers, Counter[int]]:
+    """Return a sequence whose item 2 kills so many workers, and how often each item was asked for."""
+    lock, asked = threading.Lock(), Counter[int]()
+
+    def item(index: int) -> object:
+        with lock:
+            asked[index] += 1
+            return Do(_die) if index == 2 and asked[2] <= deaths else index
+
+    return Numbers(100, item), asked
+
+
+def check_an_item_whose_worker_died_is_computed_again_and_delivered_once(factory: Factory) -> None:
+    """G1: with `on_worker_death="retry"`; the others are computed once, as ever."""
+    for deaths in (1, 3):
+        sequence, asked = _dying(deaths)
+        subject = _apart(factory)(remote(sequence), on_worker_death="retry")
+        with stopping(factory, subject):
+            subject.start(2, 4)
+            items = take(factory, subject.get(), 20, "G1")
+            promise(items == list(range(20)), "G1", f"with {deaths} deaths at item 2 the items came as {items}")
+            promise(asked[2] == deaths + 1, "G1", f"item 2, which killed its worker {deaths} times, was computed {asked[2]} times")
+            again = {index: times for index, times in asked.items() if index != 2 and times > 1}
+            promise(not again, "G1", f"besides the item whose worker died, these were computed again: {again}")
+
+
+def check_a_death_ends_the_run_with_an_error_that_tells_it(factory: Factory) -> None:
+    """G13: the pid, the exit code or signal, and the index; at that rank; in time."""
+    deaths: Final = (("9", Do(_die)), ("3", Do(os._exit, 3)), ("0", Do(os._exit, 0)))
+    for code, death in deaths:
+        pids, died = list[int](), list[float]()
+
+        def item(index: int, death: Do = death, pids: list[int] = pids, died: list[float] = died) -> object:
+            if index != 2:
+                return index
+            pids.append(asking())
+            died.append(time.monotonic())
+            return death
+
+        subject = _apart(factory)(remote(Numbers(5, item)))
+        with stopping(factory, subject):
+            subject.start(2, 4)
+            stream = subject.get()
+            items = take(factory, stream, 2, "G13")
+            got = raised(factory, partial(next, stream), "G13", "the next() that meets a death")
+            elapsed = time.monotonic() - died[0] if died else 0.0
+            promise(items == [0, 1] and isinstance(got, RuntimeError), "G13", f"after {items} the death of a worker with item 2 arrived as {got!r}")
+            words = set("".join(c if c.isalnum() else " " for c in str(got)).replace("SIGKILL", "9").split())
+            named = {str(pids[0]), "2", code} if pids else {"2", code}
+            promise(named <= words, "G13", f"of pid, index and exit code ({named}) not all are named: {got}")
+            promise(elapsed <= NOTICED + SLACK, "G13", f"it took {elapsed:.1f} s until a death was told")
+            promise(len(pids) == 1, "G13", f"without retries an item was computed {len(pids)} times")
+            promise(not subject.is_running() and ends(factory, stream, "G13"), "G13", "the run went on after a death was told")
+
+
+def check_a_death_is_noticed_though_a_child_holds_the_pipe(factory: Factory) -> None:
+    """G13: the end of a pipe does not tell it."""
+    died: list[float] = []
+
+    def item(index: int) -> object:
+        if index == 1 and not died:
+            died.append(time.monotonic())
+            return Do(_die_and_leave_a_child)
+        return index
+
+    subject = _apart(factory)(remote(Numbers(5, item)))
+    with stopping(factory, subject):
+        subject.start(1, 2)
+        stream = subject.get()
+        take(factory, stream, 1, "G13")
+        got = raised(factory, partial(next, stream), "G13", "next(), after a worker has died and left a child,")
+        elapsed = time.monotonic() - died[0] if died else 0.0
+        promise(isinstance(got, RuntimeError), "G13", f"the death of a worker that has left a child arrived as {got!r}")
+        promise(elapsed <= NOTICED + SLACK, "G13", f"it took {elapsed:.1f} s to notice the death of a worker that has left a child")
+
+
+def check_retries_have_an_end_and_keep_the_order(factory: Factory) -> None:
+    """G13: at most `max_retries` times an item; idle workers may die, too."""
+    for most in (0, 2):
+        sequence, asked = _dying(most + 10)
+        subject = _apart(factory)(remote(sequence), on_worker_death="retry", max_retries=most)
+        with stopping(factory, subject):
+            subject.start(2, 4)
+            stream = subject.get()
+            items = take(factory, stream, 2, "G13")
+            got = raised(factory, partial(next, stream), "G13", "the next() that meets one death too many")
+            promise(asked[2] == most + 1, "G13", f"with max_retries={most} an item was computed {asked[2]} times")
+            promise(isinstance(got, RuntimeError), "G13", f"after {items} one death too many arrived as {got!r}")
+    subject = _apart(factory)(remote(Numbers(7, lambda index: (index, asking()))), on_worker_death="retry")
+    with stopping(factory, subject):
+        subject.start(2, 3)
+        stream = subject.get()
+        for rank in range(21):
+            index, pid = cast("tuple[int, int]", take(factory, stream, 1, "G13")[0])
+            promise(index == rank % 7, "G13", f"with workers that died when they were idle or not, item {index} came at rank {rank}")
+            if rank in {4, 9, 14}:
+                try:
+                    os.kill(pid, signal.SIGKILL)
+                except ProcessLookupError:
+                    continue
+
+
+# G6, G12: the border
+
+
+def _array(number: int) -> object:
+    """Make one of some arrays that are easily damaged."""
+    import numpy
+
+    plain = numpy.arange(24).reshape(4, 6)
+    fixed = numpy.arange(5.0)
+    fixed.flags.writeable = False
+    made: tuple[object, ...] = (
+        plain,
+        plain.astype(">f8"),
+        numpy.asfortranarray(plain.astype(numpy.uint8)),
+        plain[::2, ::-3],
+        fixed,
+        fixed[::2],
+        numpy.array(3.5),
+        numpy.empty((0, 3), numpy.int16),
+        numpy.array([("a", 1), ("b", 2)], [("name", "U3"), ("number", "<i4")]),
+        numpy.array(["2020-01-01", "NaT"], "datetime64[D]"),
+        numpy.full((300, 1000), 7, numpy.float32),
+        numpy.broadcast_to(numpy.arange(3), (2, 3)),
+    )
+    return made[number % len(made)]
+
+
+ARRAYS: Final = 12
+
+
+def check_what_crosses_the_border_arrives_equal(factory: Factory) -> None:
+    """G6: arrays with the same dtype, shape, values and writability; what was delivered stays as it is, also after stop."""
+    import numpy
+
+    subject = factory.ordered(Numbers(ARRAYS, lambda index: Do(_array, index)))
+    with stopping(factory, subject):
+        subject.start(2, 4)
+        items = take(factory, subject.get(), 2 * ARRAYS, "G6")
+        subject.stop()
+    for number, item in enumerate(items):
+        made = numpy.asarray(_array(number))
+        promise(isinstance(item, numpy.ndarray), "G6", f"an array arrived as {type(item)}")
+        arrived = numpy.asarray(item)
+        promise(
+            (arrived.dtype, arrived.shape) == (made.dtype, made.shape), "G6", f"{made.dtype}, {made.shape} came as {arrived.dtype}, {arrived.shape}"
+        )
+        promise(arrived.tobytes() == made.tobytes(), "G6", f"an array of {made.dtype} and shape {made.shape} has other values")
+        writable = arrived.flags.writeable
+        promise(writable == made.flags.writeable, "G6", f"array {number % ARRAYS} came {'' if writable else 'not '}writable, and was not made so")
+    things = [{"a": [1, None, (2.5, "x")], "b": {3}}, b"\0" * 200_000, "", True, 2**100, ...]
+    other = factory.ordered(Numbers(len(things), things.__getitem__))
+    with stopping(factory, other):
+        other.start(2, 4)
+        found = take(factory, other.get(), len(things), "G6")
+        promise(found == things, "G6", f"{things} arrived as {found}")
+
+
+def check_what_cant_cross_the_border_is_named(factory: Factory) -> None:
+    """G12: items and exceptions that can't be pickled or unpickled: an error that names index and type, at its rank."""
+    odd: Final = (
+        ("_Odd", Do(_Odd)),
+        ("_Leaving", Do(_Leaving)),
+        ("_Bomb", Do(_Bomb)),
+        ("lock", Do(threading.Lock)),
+        ("_OddError", Do(_raise, _OddError)),
+        ("_BombError", Do(_raise, _BombError)),
+    )
+    for kind, action in odd:
+
+        def item(index: int, action: Do = action) -> object:
+            return action if index == 2 else index
+
+        subject = factory.ordered(Numbers(5, item))
+        with stopping(factory, subject):
+            subject.start(2, 4)
+            stream = subject.get()
+            items = take(factory, stream, 2, "G12")
+            got = raised(factory, partial(next, stream), "G12", f"the next() that meets {kind}")
+            promise(items == [0, 1] and isinstance(got, Exception), "G12", f"after {items} {kind} arrived as {got!r}")
+            text = "".join(traceback.format_exception_only(got)) if got is not None else ""
+            promise(kind in text and ("index 2" in text or "item 2" in text), "G12", f"index 2 or its type {kind} is not named: {text}")
+            promise(not subject.is_running(), "G19", f"is_running() is true after {kind} was met")
+
+
+def check_a_hook_that_spoils_the_sequence_is_told(factory: Factory) -> None:
+    """G12: what it made of the sequence can't be sent to the worker processes."""
+    subject = _apart(factory)(_Spoilt())
+    with stopping(factory, subject):
+        subject.start(2, 4)
+        stream = subject.get()
+        take(factory, stream, 3, "G12")
+        got = raised(factory, partial(next, stream), "G12", "the next() after a hook that spoils the sequence")
+        promise(isinstance(got, RuntimeError), "G12", f"a sequence that can't be pickled after its hook arrived as {got!r}")
+        promise("pickle" in str(got) and "lock" in str(got), "G12", f"it is not said that the sequence can't be pickled, and why: {got}")
+
+
+# G7, G9
+
+
+def check_what_the_hook_changes_reaches_the_processes(factory: Factory) -> None:
+    """G7: the length included; the copies of the processes are replaced."""
+    subject = _apart(factory)(_Changing())
+    with stopping(factory, subject):
+        subject.start(2, 4)
+        stream = subject.get()
+        for epoch in range(4):
+            length = 3 + epoch % 2
+            items = cast("list[tuple[int, int, int]]", take(factory, stream, length, "G7"))
+            found = [item[:2] for item in items]
+            promise(found == [(epoch, index) for index in range(length)], "G7", f"after {epoch} hooks, which count, the items came as {found}")
+            promise(os.getpid() not in {item[2] for item in items}, "G7", "items were computed in this process")
+
+
+def check_worker_processes_have_random_states_of_their_own(factory: Factory) -> None:
+    """G9: no two begin with the same, in one run or after a death; nor with that of this process."""
+    gate, pids, dead = Gate(), set[int](), list[int]()
+
+    def item(index: int) -> object:
+        pids.add(asking())
+        if index < 3:
+            gate.enter()
+        if index == 4 and not dead:
+            dead.append(asking())
+            return Do(_die)
+        return Do(_numbers_by_chance)
+
+    before = random.getstate()
+    own = random.random()
+    random.setstate(before)
+    subject = _apart(factory)(remote(Numbers(100, item)), seed=5, on_worker_death="retry")
+    with stopping(factory, subject, gate=gate):
+        subject.start(3, 6)
+        promise(gate.wait_arrived(3, factory.limit), "G21", "of three workers not all began")
+        gate.open()
+        items = cast("list[tuple[float, ...]]", take(factory, subject.get(), 20, "G9"))
+        for state in zip(*items, strict=True):
+            same = len(state) - len(set(state))
+            promise(not same and own not in state, "G9", f"{same} of {len(state)} numbers from the global states of worker processes came twice")
+
+
+# G15, G18, G20: what is left
+
+
+def _gone(factory: Factory, pid: int) -> bool:
+    """Whether there is no such process. One that is dead has been reaped, too, unless that is for the fork server to do."""
+    if factory.method == "forkserver":
+        return _dead(pid)
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    return False
+
+
+def _dead(pid: int) -> bool:
+    """Whether there is no such process, or nothing to do but to reap it."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in {"Z", "X"}
+    except OSError:
+        return True
+
+
+def _children(factory: Factory) -> set[int]:
+    """Return the processes that this one, or the fork server, has started, except those that the latter has yet to reap."""
+    server = sys.modules.get("multiprocessing.forkserver")
+    parents: set[object] = {os.getpid()}
+    if server is not None:
+        parents.add(getattr(getattr(server, "_forkserver", None), "_forkserver_pid", None))
+    found: set[int] = set()
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            parent = int(path.read_text().rpartition(")")[2].split()[1])
+        except OSError:
+            continue
+        if parent in parents and not _gone(factory, int(path.parent.name)):
+            found.add(int(path.parent.name))
+    return found
+
+
+def _all_gone(factory: Factory, pids: set[int], limit: float) -> set[int]:
+    """Return who is left after so many seconds."""
+    deadline = time.monotonic() + limit
+    while left := {pid for pid in pids if not _gone(factory, pid)}:
+        if time.monotonic() > deadline:
+            break
+        time.sleep(0.01)
+    return left
+
+
+def check_at_the_deadline_processes_are_killed(factory: Factory) -> None:
+    """G15: and reaped, whatever they do with signals; without a failure, `stop(timeout)` is true, and in time."""
+    for timeout in (0, 0.3):
+        gate, pids = Gate(opened=True), set[int]()
+
+        def item(index: int, gate: Gate = gate, pids: set[int] = pids) -> object:
+            del index
+            pids.add(asking())
+            gate.enter()
+            return Do(_sleep_through_signals)
+
+        subject = factory.ordered(Numbers(5, item))
+        with stopping(factory, subject):
+            subject.start(2, 4)
+            promise(gate.wait_arrived(2, factory.limit), "G21", "of two workers not all began")
+            before = time.monotonic()
+            exited = within("G15", f"stop({timeout})", partial(subject.stop, timeout), factory.limit)
+            elapsed = time.monotonic() - before
+            left = _all_gone(factory, pids, MOMENT)
+            for pid in left:
+                os.kill(pid, signal.SIGKILL)  # not ours to leave
+            promise(elapsed <= timeout + 0.5, "G15", f"stop({timeout}) took {elapsed:.2f} s")
+            promise(not left, "G15", f"stop({timeout}) returned {exited} and left the processes {left} computing")
+            promise(exited, "G15", f"stop({timeout}) returned false, with nothing left")
+
+
+def check_no_process_is_left(factory: Factory) -> None:
+    """G20: after stop, a failure, an end, and when nobody can reach the run any more."""
+    pids: set[int] = set()
+
+    def item(index: int) -> object:
+        pids.add(asking())
+        return index
+
+    def failing(index: int) -> object:
+        if index == 3:
+            raise ValueError(index)
+        return item(index)
+
+    def numbers() -> Generator[object]:
+        for index in range(5):
+            yield item(index)
+
+    for how in ("stop()", "a failure", "the end of a generator", "losing the last reference"):
+        pids.clear()
+        subject = factory.generator(numbers) if "end" in how else factory.ordered(Numbers(5, failing if how == "a failure" else item))
+        with stopping(factory, *([] if "losing" in how else [subject])):
+            subject.start(3, 4)
+            stream = subject.get()
+            take(factory, stream, 3, "G20")
+            if how == "stop()":
+                within("G14", how, subject.stop, factory.limit)
+            elif how == "a failure":
+                raised(factory, partial(next, stream), "G20", "a failing run")
+            elif "end" in how:
+                take(factory, stream, 2, "G20")
+                ends(factory, stream, "G20")
+            del subject, stream
+            gc.collect()
+            left = _all_gone(factory, pids, 0 if how == "stop()" else factory.limit)
+            promise(pids and not left, "G20", f"{how} left the processes {left} of {pids}")
+
+
+def _be_killed(factory: Factory, writer: int) -> None:
+    """Run in a process that is about to be killed; tell of its workers, which are busy."""
+    signal.alarm(60)
+    server = sys.modules.get("multiprocessing.forkserver")
+    if server is not None:
+        vars(getattr(server, "_forkserver"))["_forkserver_pid"] = None  # noqa: B009 - that is the parent's, and can't be used here
+
+    def item(index: int) -> object:
+        os.write(writer, f"{asking()}\n".encode())
+        return index if index < 0 else Do(_sleep_through_signals)
+
+    subject = factory.ordered(Numbers(5, item))
+    subject.start(2, 4)
+    time.sleep(60)
+
+
+def check_no_process_outlives_a_parent_that_is_killed(factory: Factory) -> None:
+    """G20: whatever it computes."""
+    reader, writer = os.pipe()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # from Python 3.12 on: this process has threads
+        child = os.fork()
+    if child == 0:  # pragma: no cover
+        try:
+            _be_killed(factory, writer)
+        finally:
+            os._exit(1)
+    os.close(writer)
+    pids: list[int] = []
+    with open(reader) as lines:  # noqa: PTH123 - a descriptor
+        try:
+            pids += [int(within("G21", "a worker", lines.readline, factory.limit)) for _ in range(2)]
+        finally:
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+    deadline = time.monotonic() + factory.limit
+    while (left := [pid for pid in pids if not _dead(pid)]) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    for pid in left:
+        os.kill(pid, signal.SIGKILL)
+    promise(not left, "G20", f"the parent was killed, and the processes {left} went on")
+
+
+@contextmanager
+def _few_descriptors(more: int) -> Generator[None]:
+    """Let no more than so many be opened."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    free = os.dup(0)
+    os.close(free)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(free + more, soft), hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def check_a_start_that_fails_leaves_no_process(factory: Factory) -> None:
+    """G18: for want of descriptors in its midst, with a sequence that can't be pickled, in a daemonic process: a clear error, nothing left."""
+    apart = _apart(factory)
+    first = apart(_Plain())
+    with stopping(factory, first):
+        first.start(1, 1)  # what multiprocessing keeps for good
+        first.stop()
+    before, threads = _children(factory), set(threading.enumerate())
+
+    def refused(subject_of: _Plain, workers: int, word: str) -> None:
+        subject = apart(subject_of)
+        with stopping(factory, subject):
+            got = raised(factory, partial(subject.start, workers, 4), "G18", "a start() that fails")
+            promise(isinstance(got, RuntimeError), "G18", f"a start() that had to fail gave {got!r}")
+            promise(word in str(got), "G18", f"a start() that failed does not say why ({word}): {got}")
+            promise(not subject.is_running(), "G18", "a start() that failed left the run on")
+            left = _all_gone(factory, _children(factory) - before, MOMENT if factory.method == "forkserver" else 0.0)
+            promise(not left, "G18", f"a start() that failed left the processes {left}")
+            stayed = {thread for thread in set(threading.enumerate()) - threads if thread.name != "within"}
+            promise(not stayed, "G18", f"a start() that failed left the threads {stayed}")
+
+    if factory.method != "forkserver":  # which itself does not survive that
+        with _few_descriptors(30):
+            refused(_Plain(), 40, "open files")
+    config: dict[str, object] = vars(multiprocessing.current_process())["_config"]
+    daemon = config.get("daemon")
+    config["daemon"] = True
+    try:
+        refused(_Plain(), 2, "daemonic")
+    finally:
+        config["daemon"] = daemon
+    if factory.method != "fork":
+        refused(_Locked(), 2, "pickle")
+    again = apart(_Locked() if factory.method == "fork" else _Plain())
+    with stopping(factory, again):
+        again.start(2, 4)
+        items = take(factory, again.get(), 4, "G18")
+        promise(items == [0, 1, 2, 0], "G18", f"after starts that failed, one that did not delivered {items}")
+
+
+CHECKS: Final = (
+    ("G1", check_an_item_whose_worker_died_is_computed_again_and_delivered_once),
+    ("G6", check_what_crosses_the_border_arrives_equal),
+    ("G7", check_what_the_hook_changes_reaches_the_processes),
+    ("G9", check_worker_processes_have_random_states_of_their_own),
+    ("G12", check_what_cant_cross_the_border_is_named),
+    ("G12", check_a_hook_that_spoils_the_sequence_is_told),
+    ("G13", check_a_death_ends_the_run_with_an_error_that_tells_it),
+    ("G13", check_a_death_is_noticed_though_a_child_holds_the_pipe),
+    ("G13", check_retries_have_an_end_and_keep_the_order),
+    ("G15", check_at_the_deadline_processes_are_killed),
+    ("G18", check_a_start_that_fails_leaves_no_process),
+    ("G20", check_no_process_is_left),
+    ("G20", check_no_process_outlives_a_parent_that_is_killed),
+)
