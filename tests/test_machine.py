@@ -78,8 +78,9 @@ its own is for the checks to show."""
 
 FOUND_APART: Final = ("TwiceAndNever", "CompletionOrder", "OffByOne", "HookTooEarly", "ErrorsEndTheStream", "StateOffByOne")
 """Those that are looked for in process mode, too."""
-FOUND_APART_ONLY: Final = ("NeverSentAgain", "NeverKills", "LeavesAProcess")
-"""Twins that are broken in process mode only."""
+FOUND_APART_ONLY: Final = ("NeverSentAgain", "LeavesAProcess")
+"""Twins that are broken in process mode only. `NeverKills` is for its check to show: here it depends on the machine whether a worker has come
+to an item when a stop with a timeout comes."""
 MISSED_APART: Final = {"SameSeedEveryEpoch", "TrueFromInside"}
 """The first has its seeds from the host, where an item has none; to see the second it takes a hook that waits, which is rare."""
 
