@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 import uuid
 from collections.abc import Callable
@@ -147,9 +148,24 @@ class Script:
         self.process.kill()
         self.process.communicate()
 
-    def reads(self, line: str) -> None:
-        """Wait for a line."""
-        read = self.process.stdout.readline()
+    def reads(self, line: str, press: Callable[[], object] | None = None) -> None:
+        """Wait for a line; `press` again every 3 s meanwhile: CPython misses a signal that comes just before its last system call (D18)."""
+        done = threading.Event()
+
+        def again() -> None:
+            while not done.wait(3.0):
+                press()
+
+        thread = threading.Thread(target=again)
+        try:
+            if press is not None:
+                press()
+                thread.start()
+            read = self.process.stdout.readline()
+        finally:
+            done.set()
+            if press is not None:
+                thread.join()
         assert read == line + "\n", read + self.process.stderr.read()
 
     def ends(self, limit: float = LIMIT) -> tuple[int, str, str]:

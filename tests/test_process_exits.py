@@ -138,8 +138,7 @@ def test_ctrl_c_reaches_a_consumer_that_waits_and_nothing_is_lost(group, method,
     with Script(tmp_path, body) as script:
         script.reads("blocked")
         for _ in range(3):
-            (os.killpg if group else os.kill)(script.process.pid, signal.SIGINT)
-            script.reads("blocked")
+            script.reads("blocked", press=partial(os.killpg if group else os.kill, script.process.pid, signal.SIGINT))
         (tmp_path / "open").touch()
         script.reads("all")
         assert script.ends() == (0, "", "")
