@@ -374,7 +374,7 @@ def test_what_was_buffered_is_printed_once(method, tmp_path) -> None:
                 return index
         sys.stdout.write("before ")
         sys.stderr.write("before ")
-        enqueuer = OrderedEnqueuer(Printing(length=4) if {method == "fork"} else Large(length=4), True, context={method!r})
+        enqueuer = OrderedEnqueuer(Printing(length=50) if {method == "fork"} else Large(length=50), True, context={method!r})
         enqueuer.start(2, 4)
         items = enqueuer.get()
         for _ in range(4):
