@@ -374,7 +374,7 @@ def test_what_was_buffered_is_printed_once(method, tmp_path) -> None:
                 return index
         sys.stdout.write("before ")
         sys.stderr.write("before ")
-        enqueuer = OrderedEnqueuer(Printing(length=50) if {method == "fork"} else Large(length=50), True, context={method!r})
+        enqueuer = OrderedEnqueuer(Printing(length=9) if {method == "fork"} else Large(length=9), True, context={method!r})
         enqueuer.start(2, 4)
         items = enqueuer.get()
         for _ in range(4):
@@ -387,5 +387,4 @@ def test_what_was_buffered_is_printed_once(method, tmp_path) -> None:
         assert (code, err) == (0, "before ")
         assert out.count("before ") == out.count("after ") == 1
         if method == "fork":
-            assert all(f"item {index}\n" in out for index in range(4))
-            assert out.count("item 3\n") == 1
+            assert [out.count(f"item {index}") for index in range(4)] == [1] * 4  # two workers may write between a text and its line's end
