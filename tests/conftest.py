@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import _thread
 import gc
+import os
 import signal
 import sys
 import threading
@@ -19,6 +20,7 @@ from typing import Final
 
 import numpy  # noqa: F401 - its own threads are to be there before the first count
 import pytest
+from process_helpers import children, wait_for
 
 from enqueuer import _runtime
 
@@ -87,6 +89,32 @@ def bare_threads_are_measured() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(_runtime, "_thread", SimpleNamespace(start_new_thread=start, allocate_lock=_thread.allocate_lock))
         yield
+
+
+@pytest.fixture(scope="session")
+def multiprocessings_own() -> None:
+    """Have what multiprocessing keeps for its other start methods before anything is counted."""
+    from multiprocessing import forkserver, resource_tracker
+
+    resource_tracker.ensure_running()
+    forkserver.ensure_running()
+
+
+@pytest.fixture
+def no_processes(multiprocessings_own: None) -> Iterator[None]:
+    """Fail the test that left a process behind, dead or alive."""
+    before = children()
+    yield
+    gc.collect()
+    if not wait_for(lambda: children() <= before, 5):
+        left = {pid: Path(f"/proc/{pid}/cmdline").read_bytes() for pid in children() - before}
+        left = {pid: what for pid, what in left.items() if b"forkserver import main" not in what}  # it was started again; its own are not ours
+    else:
+        left = {}
+    if left:
+        for pid in left:
+            os.kill(pid, signal.SIGKILL)
+        pytest.fail(f"left behind: {left}")
 
 
 @pytest.fixture(autouse=True, scope="session")

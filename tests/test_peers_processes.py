@@ -21,29 +21,12 @@ from enqueuer.errors import BorderError, WorkerDiedError
 
 pytestmark = [
     pytest.mark.concurrency,
+    pytest.mark.usefixtures("no_processes"),
     pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork"),
     pytest.mark.filterwarnings("ignore:This process:DeprecationWarning"),
 ]
 
 methods = pytest.mark.parametrize("method", METHODS)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def multiprocessings_own():
-    """Have what multiprocessing keeps for its other start methods before anything is counted."""
-    from multiprocessing import forkserver, resource_tracker
-
-    resource_tracker.ensure_running()
-    forkserver.ensure_running()
-
-
-@pytest.fixture(autouse=True)
-def no_processes(multiprocessings_own):
-    """Fail the test that left a process behind, dead or alive."""
-    before = children()
-    yield
-    gc.collect()
-    assert wait_for(lambda: children() <= before, 5)
 
 
 def processes(items, **options):

@@ -28,37 +28,12 @@ from enqueuer.errors import BorderError, StartError, WorkerDiedError
 
 pytestmark = [
     pytest.mark.concurrency,
+    pytest.mark.usefixtures("no_processes"),
     pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork"),
     pytest.mark.filterwarnings("ignore:This process:DeprecationWarning"),  # the host forks, and so does a replacement; both have threads
 ]
 
 methods = pytest.mark.parametrize("method", METHODS)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def multiprocessings_own():
-    """Have what multiprocessing keeps for its other start methods before anything is counted."""
-    from multiprocessing import forkserver, resource_tracker
-
-    resource_tracker.ensure_running()
-    forkserver.ensure_running()
-
-
-@pytest.fixture(autouse=True)
-def no_processes(multiprocessings_own):
-    """Fail the test that left a process behind, dead or alive."""
-    before = children()
-    yield
-    gc.collect()
-    if not wait_for(lambda: children() <= before, 5):
-        left = {pid: Path(f"/proc/{pid}/cmdline").read_bytes() for pid in children() - before}
-        left = {pid: what for pid, what in left.items() if b"forkserver import main" not in what}  # it was started again; its own are not ours
-    else:
-        left = {}
-    if left:
-        for pid in left:
-            os.kill(pid, signal.SIGKILL)
-        pytest.fail(f"left behind: {left}")
 
 
 def processes(items, **options):
