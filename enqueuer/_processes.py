@@ -360,8 +360,8 @@ class Processes(Generic[T]):
     def item(self, worker: int, epoch: int, index: int, /) -> T | None:
         """Let the worker process of this number compute an item; if it dies, see to the next.
 
-        So that a worker idles neither for a round trip nor for a consumer that holds the GIL, it is sent the next item while it computes this
-        one, if items are short. If it dies, this item is blamed, and the next is sent again uncounted (G13).
+        So that a worker idles neither for a round trip nor for a consumer that holds the GIL, it is sent the next ones while it computes
+        this, if items are short. If it dies, this item is blamed, and the others are sent again uncounted (G13).
         """
         retries = 0
         lost: list[tuple[int, int]] = []
@@ -412,9 +412,9 @@ class Processes(Generic[T]):
         """The run is over: what was to become a worker need not."""
         with self._lock:
             self._halted = True
-            unready = [one for one in self._workers.values() if not one.ready]
-            for one in unready:
-                one.kill()
+            for one in self._workers.values():
+                if not one.ready:
+                    one.kill()
 
     def kill(self) -> bool:
         """Kill every worker process, at once; their threads find out by themselves."""

@@ -184,11 +184,7 @@ class Window(Generic[T]):
 
     def hole(self, rank: int) -> bool:
         """Whether a rank that is not ready never will be, because the worker whose turn it is has no more."""
-        return rank < min(self.end, FOREVER) and rank not in self.under_way and self.turns[self._turn(rank)] == FOREVER
-
-    def _turn(self, rank: int) -> int:
-        """Return the worker whose turn a rank is."""
-        return (rank - self.first) % len(self.turns)
+        return rank < self.end and rank not in self.under_way and self.turns[(rank - self.first) % len(self.turns)] == FOREVER
 
     def take(self) -> T | Literal[Nothing.NOTHING] | None:
         """Take the next item out of the window, `NOTHING` if it is not there."""
