@@ -175,6 +175,12 @@ class Script:
         out, err = self.process.communicate(timeout=limit)
         return self.process.returncode, out, err
 
+    def ends_at_once(self) -> None:
+        """Wait for the end, which must come soon, well, and without a word."""
+        before = time.monotonic()
+        assert self.ends() == (0, "", "")
+        assert time.monotonic() - before < 3
+
     def left(self) -> list[int]:
         """Return the processes of this program that live, itself apart."""
         found = []
