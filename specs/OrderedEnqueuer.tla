@@ -490,4 +490,30 @@ G14_StopReturns == \A s \in Stoppers : stp[s].pc # "out" ~> stp[s].pc = "out"
 G15_StopTimeout == \A s \in Timed : stp[s].pc # "out" ~> stp[s].pc = "out"
 G20_WorkersLeave == \A r \in Runs : Over(r) /\ run >= r ~> \A w \in Workers : pc[r][w] \in {Absent, "gone", "hanging"}
 G26_Timely == \A c \in Impatient : con[c].pc # "out" ~> con[c].pc = "out"
+
+----------------------------------------------------------------------------
+(* What a user sees of all this *)
+
+Concrete(r) ==
+    LET window == win[r]
+        known == [rank \in DOMAIN window.ready \intersect 0 .. window.end - 1 |-> window.ready[rank]]
+    IN  IF r > run \/ Over(r) THEN Nothing
+        ELSE IF window.error # "" THEN With(known, window.end, "error")
+        ELSE IF window.last /\ window.end < Last THEN With(known, window.end, "end")
+        ELSE known
+
+User == INSTANCE Enqueuer WITH
+    life <- [r \in Runs |-> IF r > run THEN "new" ELSE IF rung[r] /\ win[r].state = "running" THEN "stopped" ELSE win[r].state],
+    next <- [r \in Runs |-> win[r].rank],
+    begun <- [r \in Runs |-> {rank \in 0 .. Last - 1 : begun[r][rank] > 0}],
+    calls <- [r \in Runs |-> {RankOf(r, w) : w \in {other \in Workers : pc[r][other] \in {"computing", "hanging"}}}],
+    results <- [r \in Runs |-> Concrete(r)],
+    hook <- [r \in Runs |-> Barrier /\ win[r].epoch > 0 /\ \E w \in Workers : pc[r][w] = "turning"],
+    hooked <- [r \in Runs |-> IF Barrier /\ win[r].epoch > 1 THEN win[r].epoch - 1 ELSE 0],
+    left <- [r \in Runs |-> "true" \in quiet[r]],
+    stream <- [c \in Consumers |-> [call |-> con[c].pc # "out", run |-> con[c].run, got |-> IF con[c].pc = "out" THEN con[c].got ELSE ""]],
+    stops <- [s \in Stoppers |-> [call |-> stp[s].pc # "out", run |-> stp[s].run, got |-> stp[s].got]]
+
+RefinesSafety == User!Safety
+RefinesLiveness == User!Liveness
 =============================================================================

@@ -87,7 +87,7 @@ def bare_threads_are_measured() -> Iterator[None]:
         return _thread.start_new_thread(traced, ())
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_runtime, "_thread", SimpleNamespace(start_new_thread=start, allocate_lock=_thread.allocate_lock))
+        patch.setattr(_runtime, "_thread", SimpleNamespace(**{**vars(_thread), "start_new_thread": start}))
         yield
 
 

@@ -764,6 +764,7 @@ def test_a_timeout_says_who_computes_and_the_item_still_comes(tmp_path) -> None:
         assert taken(enqueuer, 4) == [2, 3, 4, 5]
 
 
+@pytest.mark.interrupts
 def test_an_exception_thrown_into_a_worker_thread_is_delivered_and_leaves_nothing() -> None:
     """G10, G20: the fault is not an item's, and its process goes all the same."""
     enqueuer = processes(Items(5))
