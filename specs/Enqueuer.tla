@@ -223,7 +223,7 @@ Next ==
     \/ \E s \in Stoppers : CallStop(s) \/ \E told \in BOOLEAN : StopReturns(s, told)
 
 (* What a user may count on, if user code ends: the item that is waited for is begun, the hook is called, calls return. *)
-NextBegins(r) == life[r] = "running" /\ next[r] \notin Ended(results[r]) /\ ItemBegins(r, next[r])
+NextBegins(r) == life[r] = "running" /\ next[r] < Last /\ next[r] \notin Ended(results[r]) /\ ItemBegins(r, next[r])
 Liveness ==
     /\ \A r \in Runs : WF_vars(NextBegins(r)) /\ WF_vars(life[r] = "running" /\ HookBegins(r))
     /\ \A c \in Consumers : WF_vars(Return(c))

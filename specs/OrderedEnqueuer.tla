@@ -47,7 +47,7 @@ VARIABLES
     \* what happened, for the properties: nothing below is read by an action
     begun,    \* run -> rank -> how often its computation began
     seen,     \* run -> ranks delivered or skipped, in that order
-    hooks,    \* run -> how many ranks were seen when a hook was called
+    hooks,    \* run -> the epochs that a hook was called before
     failed,   \* run -> ranks whose computation, or turn, failed
     raised,   \* run -> how many streams have raised
     quiet     \* run -> whether a stop of it has returned, and with what
@@ -71,7 +71,7 @@ Init ==
     /\ rung = [r \in Runs |-> FALSE]
     /\ con = [c \in Consumers |-> [pc |-> "out", run |-> 0, permit |-> FALSE, got |-> ""]]
     /\ stp = [s \in Stoppers |-> [pc |-> "out", run |-> 0, permit |-> FALSE, got |-> ""]]
-    /\ begun = [r \in Runs |-> [rank \in 0 .. Last - 1 |-> 0]]
+    /\ begun = [r \in Runs |-> [rank \in 0 .. Top |-> 0]]
     /\ seen = [r \in Runs |-> <<>>]
     /\ hooks = [r \in Runs |-> <<>>]
     /\ failed = [r \in Runs |-> {}]
@@ -85,9 +85,12 @@ RankOf(r, w) == CHOOSE rank \in DOMAIN win[r].under : win[r].under[rank] = w
 ----------------------------------------------------------------------------
 (* Waking: with the lock held, hence parts of actions. *)
 
+(* All of them, as any may be interrupted, or too late. *)
+Roused(r) == takers[r]
+
 WakeTakers(r) ==
-    /\ takers' = [takers EXCEPT ![r] = {}]
-    /\ con' = [c \in Consumers |-> [con[c] EXCEPT !.permit = @ \/ c \in takers[r]]]
+    /\ takers' = [takers EXCEPT ![r] = @ \ Roused(r)]
+    /\ con' = [c \in Consumers |-> [con[c] EXCEPT !.permit = @ \/ c \in Roused(r)]]
 
 WakeJoiners(r) ==
     /\ joiners' = [joiners EXCEPT ![r] = {}]
@@ -98,6 +101,10 @@ Woken(window, rank, sleepers, coming) ==
     LET able == {w \in sleepers : Claimable(window, rank, w)} IN
     IF coming \/ able = {} THEN {{}} ELSE {{w} : w \in able}
 
+(* Who claims wakes the next, if there is more to claim; so does who takes. *)
+WokenByClaim(window, sleepers, coming) == Woken(window, window.rank, sleepers, coming)
+WokenByTake(window, sleepers, coming) == Woken(window, window.rank, sleepers, coming)
+
 (* Worker w claims, out of `window` and with `sleepers` in the wait set (_claim). It also does what its caller has to with the window. *)
 Claims(r, w, window, sleepers, coming) ==
     IF rung[r] \/ window.state # "running"
@@ -107,7 +114,7 @@ Claims(r, w, window, sleepers, coming) ==
          /\ pc' = [pc EXCEPT ![r][w] = "leave"]
          /\ permits' = [permits EXCEPT ![r] = @ \ {w}]
     ELSE LET claimed == Claim(window, w) IN
-         \E woken \in Woken(claimed, claimed.rank, sleepers, coming) :
+         \E woken \in WokenByClaim(claimed, sleepers, coming) :
             /\ win' = [win EXCEPT ![r] = claimed]
             /\ idle' = [idle EXCEPT ![r] = (sleepers \ woken) \union (IF claimed = window THEN {w} ELSE {})]
             /\ waking' = [waking EXCEPT ![r] = coming \/ woken # {}]
@@ -127,12 +134,14 @@ Start ==
     /\ boot' = [boot EXCEPT ![run + 1] = "arrive"]
     /\ UNCHANGED <<win, idle, waking, pc, permits, present, takers, joiners, rung, con, stp, history>>
 
+BootCounts == 1
+
 (* The thread that starts the others arrives first, so that none of them can be the last to leave. *)
 BootArrive ==
     /\ run > 0 /\ boot[run] = "arrive"
     /\ IF win[run].state = "running"
        THEN /\ boot' = [boot EXCEPT ![run] = "start"]
-            /\ present' = [present EXCEPT ![run] = 1]
+            /\ present' = [present EXCEPT ![run] = BootCounts]
        ELSE /\ boot' = [boot EXCEPT ![run] = "begin"]
             /\ UNCHANGED present
     /\ UNCHANGED <<run, win, idle, waking, pc, permits, takers, joiners, rung, con, stp, history>>
@@ -174,10 +183,13 @@ First(r, w) ==
     /\ Claims(r, w, win[r], idle[r], waking[r])
     /\ UNCHANGED <<run, boot, present, takers, joiners, rung, con, stp, history>>
 
+(* It has come: who was woken before may wake the next. *)
+StillComing(r) == FALSE
+
 (* It was woken, or the bell has rung (_wait). *)
 Wake(r, w) ==
     /\ pc[r][w] = "parked" /\ w \in permits[r]
-    /\ Claims(r, w, win[r], idle[r] \ {w}, FALSE)
+    /\ Claims(r, w, win[r], idle[r] \ {w}, StillComing(r))
     /\ UNCHANGED <<run, boot, present, takers, joiners, rung, con, stp, history>>
 
 (* User code begins: sequence[index]. *)
@@ -194,13 +206,17 @@ ItemHangs(r, w) ==
     /\ pc' = [pc EXCEPT ![r][w] = "hanging"]
     /\ UNCHANGED <<run, win, boot, idle, waking, permits, present, takers, joiners, rung, con, stp, history>>
 
+(* Threads know their run, and look for no other (G16). *)
+Own(r) == r
+
 Computes(r, w) == pc[r][w] \in {"computing", "hanging"}
 
 (* It has given an item, which may be None (_put). *)
 PutItem(r, w, kind) ==
     /\ Computes(r, w)
     /\ kind \in Kinds \intersect {"item", "none"}
-    /\ LET window == Put(win[r], RankOf(r, w), kind) IN
+    /\ RankOf(r, w) < Last
+    /\ LET window == Put(win[Own(r)], RankOf(r, w), kind) IN
         /\ Claims(r, w, window, idle[r], waking[r])
         /\ IF Takeable(window) THEN WakeTakers(r) ELSE UNCHANGED <<takers, con>>
     /\ UNCHANGED <<run, boot, present, joiners, rung, stp, history>>
@@ -219,7 +235,7 @@ FinishItem(r, w, kind) ==
 HookBegins(r, w) ==
     /\ pc[r][w] = "turn"
     /\ pc' = [pc EXCEPT ![r][w] = "turning"]
-    /\ hooks' = [hooks EXCEPT ![r] = IF Barrier /\ win[r].epoch > 0 THEN Append(@, Len(seen[r])) ELSE @]
+    /\ hooks' = [hooks EXCEPT ![r] = IF Barrier /\ win[r].epoch > FirstEpoch THEN Append(@, win[r].epoch) ELSE @]
     /\ UNCHANGED <<run, win, boot, idle, waking, permits, present, takers, joiners, rung, con, stp, begun, seen, failed, raised, quiet>>
 
 (* The epoch is open, or its hook or length has failed (_turn). *)
@@ -231,13 +247,15 @@ TurnEpoch(r, w, error) ==
     /\ WakeTakers(r)
     /\ UNCHANGED <<run, boot, present, joiners, rung, stp, begun, seen, hooks, raised, quiet>>
 
+Farewell(r) == WakeJoiners(r)
+
 (* The last one to leave also ends the window of a run that is over (_leave). *)
 Leave(r, w) ==
     /\ pc[r][w] = "leave"
     /\ pc' = [pc EXCEPT ![r][w] = "exit"]
     /\ present' = [present EXCEPT ![r] = @ - 1]
     /\ IF present[r] = 1
-       THEN /\ WakeJoiners(r)
+       THEN /\ Farewell(r)
             /\ win' = [win EXCEPT ![r] = IF Over(r) THEN Stop(@) ELSE @]
        ELSE UNCHANGED <<joiners, stp, win>>
     /\ UNCHANGED <<run, boot, idle, waking, permits, takers, rung, con, history>>
@@ -251,11 +269,13 @@ Exit(r, w) ==
 ----------------------------------------------------------------------------
 (* Consumers *)
 
+Bound(c) == IF con[c].run = 0 THEN run ELSE con[c].run
+
 (* next(). The stream binds to the run that there is, and never to another. *)
 CallNext(c) ==
     /\ con[c].pc = "out"
     /\ run > 0
-    /\ con' = [con EXCEPT ![c].pc = "look", ![c].run = IF @ = 0 THEN run ELSE @, ![c].got = ""]
+    /\ con' = [con EXCEPT ![c].pc = "look", ![c].run = Bound(c), ![c].got = ""]
     /\ UNCHANGED <<shared, stp, history>>
 
 (* get(): another stream. *)
@@ -267,15 +287,25 @@ GetStream(c) ==
 
 Comes(c) == con[c].pc \in {"look", "late"} \/ (con[c].pc = "parked" /\ con[c].permit)
 
+(* While it looks, it believes nothing that it saw before it slept. *)
+There(c, window) == window.rank \in DOMAIN window.ready
+Item(window) == IF window.rank \in DOMAIN window.ready THEN window.ready[window.rank] ELSE "none"
+(* Whom a consumer wakes that goes: nobody, as all were woken. *)
+Passed(r, c, window) == {}
+TooLate(c) == con[c].pc = "late"
+
 Returns(c, got) == [con EXCEPT ![c].pc = "out", ![c].permit = FALSE, ![c].got = got]
 Sequence(from, to) == [i \in 1 .. to - from |-> from + i - 1]
+
+(* Whom the end sends home: every idle worker. *)
+Dismissed(r) == idle[r]
 
 (* A consumer looks: for the first time, or woken, or too late (take). *)
 TakeItem(c) ==
     /\ Comes(c)
     /\ LET r == con[c].run
            window == IF rung[r] THEN win[r] ELSE Skip(win[r])
-           there == window.rank \in DOMAIN window.ready
+           there == There(c, window)
            after == IF there THEN Take(window) ELSE window
            waiters == takers[r] \ {c}
        IN
@@ -286,8 +316,8 @@ TakeItem(c) ==
        ELSE IF ~there /\ Drained(window)
        THEN \* the end of the stream: everybody is woken, and one consumer is told the error
             /\ win' = [win EXCEPT ![r] = Conclude(window)]
-            /\ idle' = [idle EXCEPT ![r] = {}]
-            /\ permits' = [permits EXCEPT ![r] = @ \union idle[r]]
+            /\ idle' = [idle EXCEPT ![r] = @ \ Dismissed(r)]
+            /\ permits' = [permits EXCEPT ![r] = @ \union Dismissed(r)]
             /\ takers' = [takers EXCEPT ![r] = {}]
             /\ con' = [other \in Consumers |->
                         IF other = c THEN Returns(c, IF window.error = "" THEN "stop" ELSE "error")[c]
@@ -295,27 +325,30 @@ TakeItem(c) ==
             /\ seen' = [seen EXCEPT ![r] = @ \o Sequence(win[r].rank, window.rank)]
             /\ raised' = [raised EXCEPT ![r] = IF window.error = "" THEN @ ELSE @ + 1]
             /\ UNCHANGED <<run, boot, waking, pc, present, joiners, rung, stp, begun, hooks, failed, quiet>>
-       ELSE \E woken \in Woken(after, after.rank, idle[r], waking[r]) :
+       ELSE \E woken \in WokenByTake(after, idle[r], waking[r]) :
             /\ win' = [win EXCEPT ![r] = after]
             /\ idle' = [idle EXCEPT ![r] = @ \ woken]
             /\ permits' = [permits EXCEPT ![r] = @ \union woken]
             /\ waking' = [waking EXCEPT ![r] = @ \/ woken # {}]
             /\ seen' = [seen EXCEPT ![r] = @ \o Sequence(win[r].rank, after.rank)]
             /\ IF there
-               THEN /\ con' = Returns(c, window.ready[window.rank])
-                    /\ takers' = [takers EXCEPT ![r] = waiters]
-               ELSE IF con[c].pc = "late"
+               THEN /\ con' = [other \in Consumers |->
+                                IF other = c THEN Returns(c, Item(window))[c]
+                                ELSE [con[other] EXCEPT !.permit = @ \/ other \in Passed(r, c, after)]]
+                    /\ takers' = [takers EXCEPT ![r] = waiters \ Passed(r, c, after)]
+               ELSE IF TooLate(c)
                THEN /\ con' = Returns(c, "timeout")
                     /\ takers' = [takers EXCEPT ![r] = waiters]
                ELSE /\ con' = [con EXCEPT ![c].pc = IF Bell THEN "registered" ELSE "parked", ![c].permit = FALSE]
                     /\ takers' = [takers EXCEPT ![r] = waiters \union {c}]
             /\ UNCHANGED <<run, boot, pc, present, joiners, rung, stp, begun, hooks, failed, raised, quiet>>
 
+Hears(c) == rung[con[c].run]
+
 (* Register first, look at the bell then: it rings without the lock. *)
 LookAtBell(c) ==
     /\ con[c].pc = "registered"
-    /\ con' = [con EXCEPT ![c].pc = IF rung[con[c].run] THEN "interrupted" ELSE "parked",
-                          ![c].got = IF rung[con[c].run] THEN "stop" ELSE ""]
+    /\ con' = [con EXCEPT ![c].pc = IF Hears(c) THEN "interrupted" ELSE "parked", ![c].got = IF Hears(c) THEN "stop" ELSE ""]
     /\ UNCHANGED <<shared, stp, history>>
 
 (* park() returns without a permit; one may still come before the lock does. *)
@@ -331,22 +364,26 @@ Interrupted(c) ==
     /\ con' = [con EXCEPT ![c].pc = "interrupted", ![c].got = "interrupt"]
     /\ UNCHANGED <<shared, stp, history>>
 
+Deregistered(c) == {c}
+
 (* Who was interrupted takes itself out of the wait set. *)
 EndWait(c) ==
     /\ con[c].pc = "interrupted"
-    /\ takers' = [takers EXCEPT ![con[c].run] = @ \ {c}]
+    /\ takers' = [takers EXCEPT ![con[c].run] = @ \ Deregistered(c)]
     /\ con' = Returns(c, con[c].got)
     /\ UNCHANGED <<run, win, boot, idle, waking, pc, permits, present, joiners, rung, stp, history>>
 
 ----------------------------------------------------------------------------
 (* stop() *)
 
+ReleaseTakers(r) == WakeTakers(r)
+
 (* Everybody is woken, and what was not taken is dropped (_end). *)
 Ends(r) ==
     /\ win' = [win EXCEPT ![r] = Stop(@)]
-    /\ idle' = [idle EXCEPT ![r] = {}]
-    /\ permits' = [permits EXCEPT ![r] = @ \union idle[r]]
-    /\ WakeTakers(r)
+    /\ idle' = [idle EXCEPT ![r] = @ \ Dismissed(r)]
+    /\ permits' = [permits EXCEPT ![r] = @ \union Dismissed(r)]
+    /\ ReleaseTakers(r)
 
 CallStop(s) ==
     /\ stp[s].pc = "out"
@@ -384,10 +421,12 @@ GiveUp(s) ==
     /\ Stopped(s, "false")
     /\ UNCHANGED <<run, win, boot, idle, waking, pc, permits, present, takers, rung, con>>
 
+AllGone(r) == \A w \in Workers : pc[r][w] \in {Absent, "gone"}
+
 (* All have left; wait until their threads have ended. *)
 JoinThreads(s) ==
     /\ stp[s].pc = "threads"
-    /\ \A w \in Workers : pc[stp[s].run][w] \in {Absent, "gone"}
+    /\ AllGone(stp[s].run)
     /\ Stopped(s, "true")
     /\ UNCHANGED <<shared, con>>
 
@@ -434,11 +473,13 @@ KeenSpec == Spec /\ Keen
 ----------------------------------------------------------------------------
 (* What must always hold *)
 
+BeginAt == 0  \* the rank of the state that was loaded; a model of G27 puts another number here
+
 TypeOK ==
     /\ run \in 0 .. R
     /\ \A r \in Runs :
         /\ win[r].state \in {"running", "stopped", "ended", "failed"}
-        /\ win[r].rank \in 0 .. Last /\ win[r].claimed \in 0 .. Last
+        /\ win[r].rank \in 0 .. Top + 1 /\ win[r].claimed \in 0 .. Top + 1
         /\ idle[r] \subseteq Workers /\ takers[r] \subseteq Consumers /\ joiners[r] \subseteq Stoppers
         /\ present[r] \in 0 .. W + 1
         /\ \A w \in Workers : pc[r][w] \in {Absent, "first", "parked", "claimed", "computing", "hanging", "turn", "turning", "leave", "exit", "gone"}
@@ -447,20 +488,23 @@ TypeOK ==
 Busy(r) == {w \in Workers : pc[r][w] \in {"claimed", "computing", "hanging"}}
 InUserCode(r) == {w \in Workers : pc[r][w] \in {"computing", "hanging", "turning"}}
 
-G1_ComputedOnce == \A r \in Runs, k \in 0 .. Last - 1 : begun[r][k] <= 1
-G1_Complete == \A r \in Runs : win[r].state = "ended" /\ ~Rotating /\ "end" \notin Kinds => Len(seen[r]) = Last
-G2_InOrder == \A r \in Runs : seen[r] = Sequence(0, win[r].rank)
+G1_ComputedOnce == \A r \in Runs, k \in 0 .. Top : begun[r][k] <= 1
+G1_Complete == \A r \in Runs : win[r].state = "ended" =>
+    /\ "end" \notin Kinds => Len(seen[r]) = Last - BeginAt
+    /\ win[r].ready = Nothing /\ Busy(r) = {}
+    /\ Rotating => \A w \in Workers : win[r].turns[w] = Forever
+G2_InOrder == \A r \in Runs : seen[r] = Sequence(BeginAt, win[r].rank)
 G3_NoneSkipped == \A c \in Consumers : con[c].got # "none"
 G4_Bounded == \A r \in Runs : win[r].state = "running" =>
     /\ Cardinality(Busy(r)) + Cardinality(DOMAIN win[r].ready) <= Size
     /\ \A w \in Busy(r) : RankOf(r, w) < win[r].rank + Size
 G7_HookBetween == \A r \in Runs, w \in Workers : pc[r][w] \in {"turn", "turning"} /\ Barrier =>
-    /\ win[r].rank = win[r].epoch * Length
+    /\ win[r].rank = IF win[r].epoch = FirstEpoch THEN BeginAt ELSE win[r].epoch * Length
     /\ Busy(r) = {}
     /\ \A k \in win[r].rank .. Last - 1 : begun[r][k] = 0
 G7_HookOncePerEpoch == \A r \in Runs : Barrier =>
-    /\ \A i \in 1 .. Len(hooks[r]) : hooks[r][i] = i * Length
-    /\ \A k \in 0 .. Last - 1 : begun[r][k] > 0 => Len(hooks[r]) = k \div Length \/ k \div Length < Len(hooks[r])
+    /\ \A i \in 1 .. Len(hooks[r]) : hooks[r][i] = FirstEpoch + i
+    /\ \A k \in 0 .. Last - 1 : begun[r][k] > 0 => k \div Length <= FirstEpoch + Len(hooks[r])
 G10_ErrorInRank == \A r \in Runs :
     /\ raised[r] <= 1
     /\ win[r].state = "failed" =>
@@ -470,11 +514,21 @@ G10_ErrorInRank == \A r \in Runs :
 G16_NoCallAfterTrue == \A r \in Runs : "true" \in quiet[r] => InUserCode(r) = {} /\ \A w \in Workers : pc[r][w] \in {Absent, "gone"}
 G18_OneRun == \A r \in Runs : r < run => Over(r)
 
+(* Nobody is in a wait set who does not wait: a wake-up would be lost on it. *)
+G22_OnlyWaitersWait == \A r \in Runs :
+    /\ \A c \in takers[r] : con[c].pc \in {"registered", "parked", "late", "interrupted"} /\ con[c].run = r
+    /\ \A s \in joiners[r] : stp[s].pc = "parked" /\ stp[s].run = r
+    /\ \A w \in idle[r] : pc[r][w] \in {"parked", "leave"}
+(* Nobody sleeps beside work: who could claim is awake, or will be woken by the one that is coming. *)
+G21_NobodySleepsBesideWork == \A r \in Runs : ~Over(r) /\ boot[r] = "done" =>
+    waking[r] \/ \A w \in idle[r] : ~Claimable(win[r], win[r].rank, w)
+
 (* What no step may do *)
 
 Delivers(r) == seen'[r] # seen[r]
 G16_NothingAfterStop == [][\A r \in Runs : quiet[r] # {} => ~Delivers(r)]_vars
 G17_RunsApart == [][\A r \in Runs : r < run /\ Over(r) => ~Delivers(r)]_vars
+G16_StreamKeepsRun == [][\A c \in Consumers : con[c].run # 0 => con'[c].run \in {0, con[c].run}]_vars
 G19_OverForGood == [][\A r \in Runs : Over(r) => Over(r)']_vars
 G22_InterruptLosesNothing == [][\A c \in Consumers : con[c].got # "interrupt" /\ con'[c].got = "interrupt" => seen' = seen]_vars
 G24_OneConsumer == [][\A r \in Runs : Delivers(r) => Cardinality({c \in Consumers : con[c].run = r /\ con[c].pc # "out" /\ con'[c] # con[c]}) >= 1
@@ -485,7 +539,7 @@ G26_TimeoutKeepsRank == [][\A c \in Consumers : con[c].pc = "late" /\ con'[c].go
 (* What must come to pass *)
 
 G21_Progress == \A c \in Consumers : con[c].pc # "out" ~> con[c].pc = "out"
-G5_Endless == [](run = R /\ boot[R] = "done" => <>(Over(R) \/ Len(seen[R]) = Last))
+G5_Endless == [](run = R /\ boot[R] = "done" => <>(Over(R) \/ Len(seen[R]) = Last - BeginAt))
 G14_StopReturns == \A s \in Stoppers : stp[s].pc # "out" ~> stp[s].pc = "out"
 G15_StopTimeout == \A s \in Timed : stp[s].pc # "out" ~> stp[s].pc = "out"
 G20_WorkersLeave == \A r \in Runs : Over(r) /\ run >= r ~> \A w \in Workers : pc[r][w] \in {Absent, "gone", "hanging"}
@@ -508,7 +562,7 @@ User == INSTANCE Enqueuer WITH
     begun <- [r \in Runs |-> {rank \in 0 .. Last - 1 : begun[r][rank] > 0}],
     calls <- [r \in Runs |-> {RankOf(r, w) : w \in {other \in Workers : pc[r][other] \in {"computing", "hanging"}}}],
     results <- [r \in Runs |-> Concrete(r)],
-    hook <- [r \in Runs |-> Barrier /\ win[r].epoch > 0 /\ \E w \in Workers : pc[r][w] = "turning"],
+    hook <- [r \in Runs |-> Barrier /\ win[r].epoch > FirstEpoch /\ \E w \in Workers : pc[r][w] = "turning"],
     hooked <- [r \in Runs |-> IF Barrier /\ win[r].epoch > 1 THEN win[r].epoch - 1 ELSE 0],
     left <- [r \in Runs |-> "true" \in quiet[r]],
     stream <- [c \in Consumers |-> [call |-> con[c].pc # "out", run |-> con[c].run, got |-> IF con[c].pc = "out" THEN con[c].got ELSE ""]],

@@ -22,7 +22,12 @@ CONSTANTS
 
 Workers == 0 .. W - 1
 Forever == 99
-Last == Length * Epochs
+Last == Length * Epochs                            \* the first rank that there is no item for
+Top == IF Rotating THEN Last + W - 1 ELSE Last - 1  \* the highest that may be claimed: who takes turns learns from its iterator that it has no more
+
+(* Where the stream begins: a loaded state says so (G27). A model puts another number here. *)
+Resumed == 0
+FirstEpoch == Resumed \div Length
 
 (* Functions on a few ranks: what Python has as a dict. *)
 Nothing == [rank \in {} |-> 0]
@@ -31,7 +36,8 @@ Without(dict, rank) == [key \in DOMAIN dict \ {rank} |-> dict[key]]
 Max(a, b) == IF a > b THEN a ELSE b
 
 NewWindow ==
-    [ state |-> "running", rank |-> 0, claimed |-> 0, end |-> 0, last |-> FALSE, error |-> "", epoch |-> 0,
+    [ state |-> "running", rank |-> Resumed, claimed |-> Resumed, end |-> Resumed,
+      last |-> FirstEpoch >= Epochs, error |-> "", epoch |-> FirstEpoch,
       turning |-> TRUE, turns |-> IF Rotating THEN [worker \in Workers |-> worker] ELSE <<>>,
       under |-> Nothing, ready |-> Nothing ]
 
@@ -83,7 +89,7 @@ Finish(win, rank, error) ==
         ELSE Cut(left, rank, error)
 
 (* What the next span ends with. Workers that take turns have one span, and it has no known end. *)
-SpanEnd(win) == IF Rotating THEN Forever ELSE win.end + Length
+SpanEnd(win) == IF Rotating THEN Forever ELSE (win.epoch + 1) * Length
 
 Turned(win, error) ==
     LET left == [win EXCEPT !.turning = FALSE, !.under = Without(@, win.claimed)] IN

