@@ -201,6 +201,7 @@ def test_nobody_outlives_a_parent_that_dies(how, kind, method, tmp_path) -> None
         import faulthandler, resource, signal
         faulthandler.disable()
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup it is ignored
         enqueuer = OrderedEnqueuer({kind}({{2, 3, 4}}), True, context={method!r})
         enqueuer.start(4, 8)
         begun(enqueuer, 5)
