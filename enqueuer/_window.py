@@ -149,7 +149,7 @@ class Window(Generic[T]):
         for rank in ranks:
             del self.under_way[rank]
             self.turning = self.turning and rank != self.claimed
-        return self._cut(min(ranks, default=self.next_of(worker)), error)
+        return self._cut(min(ranks, default=min(self.next_of(worker), self.end)), error)  # G11: nothing is open beyond the end
 
     def finish(self, rank: int, error: BaseException | None) -> BaseException | None:
         """The stream ends before `rank`: its computation found no more items, or failed with `error`. Return the error that this displaces."""

