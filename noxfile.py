@@ -54,6 +54,17 @@ def lint(session: nox.Session) -> None:
 
 
 @nox.session(python=OLDEST)
+def specs(session: nox.Session) -> None:
+    """Check the models of specs/models.toml with TLC: those of the ci tier, or what is asked for (`-- --tier deep` goes on where it was).
+
+    What an entry gets wrong must be told: that is tried first.
+    """
+    session.install(*group("specs"))
+    session.run("python", "specs/check.py", "--self-test")
+    session.run("python", "specs/check.py", *(session.posargs or ["--tier", "ci"]))
+
+
+@nox.session(python=OLDEST)
 def docs(session: nox.Session) -> None:
     """Every code block, command, link and name in README, docs and docstrings."""
     session.install(".[test]")

@@ -34,12 +34,13 @@ VARIABLES
     calls,    \* run -> ranks whose computation is under way
     results,  \* run -> rank -> what came out, if it was not taken: "item", "none", "error", or "end" (there is no such item)
     hook,     \* run -> whether the hook is being called
-    hooked,   \* run -> how often it has returned
+    epochs,   \* run -> how many epochs have begun
+    broken,   \* run -> whether no other will, as its hook, length or order has failed
     left,     \* run -> whether a stop has returned true
     stream,   \* consumer -> [call, run, got]
     stops     \* stopper -> [call, run, got]
 
-vars == <<run, life, next, begun, calls, results, hook, hooked, left, stream, stops>>
+vars == <<run, life, next, begun, calls, results, hook, epochs, broken, left, stream, stops>>
 None == [rank \in {} |-> ""]
 
 Init ==
@@ -50,7 +51,8 @@ Init ==
     /\ calls = [r \in Runs |-> {}]
     /\ results = [r \in Runs |-> None]
     /\ hook = [r \in Runs |-> FALSE]
-    /\ hooked = [r \in Runs |-> 0]
+    /\ epochs = [r \in Runs |-> 0]
+    /\ broken = [r \in Runs |-> FALSE]
     /\ left = [r \in Runs |-> FALSE]
     /\ stream = [c \in Consumers |-> [call |-> FALSE, run |-> 0, got |-> ""]]
     /\ stops = [s \in Stoppers |-> [call |-> FALSE, run |-> 0, got |-> ""]]
@@ -68,7 +70,7 @@ Start ==
     /\ run > 0 => life[run] # "running"
     /\ run' = run + 1
     /\ life' = [life EXCEPT ![run + 1] = "running"]
-    /\ UNCHANGED <<next, begun, calls, results, hook, hooked, left, stream, stops>>
+    /\ UNCHANGED <<next, begun, calls, results, hook, epochs, broken, left, stream, stops>>
 
 (* G1: once. G4: within the window. G7: not before the hook. G16: not after a stop that returned true. *)
 ItemBegins(r, rank) ==
@@ -76,41 +78,40 @@ ItemBegins(r, rank) ==
     /\ rank \notin begun[r]
     /\ rank < next[r] + Size
     /\ Cardinality(calls[r]) < W
-    /\ Barrier => rank \div Length <= hooked[r] /\ ~hook[r]
+    /\ rank \div Length < epochs[r]
     /\ begun' = [begun EXCEPT ![r] = @ \union {rank}]
     /\ calls' = [calls EXCEPT ![r] = @ \union {rank}]
-    /\ UNCHANGED <<run, life, next, results, hook, hooked, left, stream, stops>>
+    /\ UNCHANGED <<run, life, next, results, hook, epochs, broken, left, stream, stops>>
 
 ItemEnds(r, rank, kind) ==
     /\ rank \in calls[r]
     /\ calls' = [calls EXCEPT ![r] = @ \ {rank}]
     /\ results' = [results EXCEPT ![r] = IF life[r] = "running" THEN Known(@, rank, kind) ELSE @]
-    /\ UNCHANGED <<run, life, next, begun, hook, hooked, left, stream, stops>>
+    /\ UNCHANGED <<run, life, next, begun, hook, epochs, broken, left, stream, stops>>
 
 (* G7: once between two epochs, after every item of the one was taken and before any of the next begins. *)
 HookBegins(r) ==
     /\ Barrier
     /\ life[r] # "new" /\ ~left[r]
     /\ ~hook[r]
-    /\ hooked[r] + 1 < Epochs
-    /\ next[r] = (hooked[r] + 1) * Length
+    /\ ~broken[r]
+    /\ epochs[r] \in 1 .. Epochs - 1
+    /\ next[r] = epochs[r] * Length
     /\ calls[r] = {} /\ results[r] = None
     /\ hook' = [hook EXCEPT ![r] = TRUE]
-    /\ UNCHANGED <<run, life, next, begun, calls, results, hooked, left, stream, stops>>
+    /\ UNCHANGED <<run, life, next, begun, calls, results, epochs, broken, left, stream, stops>>
 
-HookEnds(r, fails) ==
-    /\ hook[r]
+(* An epoch begins, or can't: G11. *)
+EpochBegins(r, fails) ==
+    /\ life[r] # "new"
+    /\ ~broken[r]
+    /\ epochs[r] < Epochs
+    /\ hook[r] <=> Barrier /\ epochs[r] > 0
     /\ hook' = [hook EXCEPT ![r] = FALSE]
-    /\ hooked' = [hooked EXCEPT ![r] = IF fails THEN @ ELSE @ + 1]
-    /\ results' = [results EXCEPT ![r] = IF fails /\ life[r] = "running" THEN Known(@, next[r], "error") ELSE @]  \* G11
+    /\ epochs' = [epochs EXCEPT ![r] = IF fails THEN @ ELSE @ + 1]
+    /\ broken' = [broken EXCEPT ![r] = fails]
+    /\ results' = [results EXCEPT ![r] = IF fails /\ life[r] = "running" THEN Known(@, epochs[r] * Length, "error") ELSE @]
     /\ UNCHANGED <<run, life, next, begun, calls, left, stream, stops>>
-
-(* G11: an epoch can't begin: its length or order can't be had. *)
-EpochFails(r, rank) ==
-    /\ life[r] = "running"
-    /\ rank % Length = 0 /\ \A other \in begun[r] : other < rank
-    /\ results' = [results EXCEPT ![r] = Known(@, rank, "error")]
-    /\ UNCHANGED <<run, life, next, begun, calls, hook, hooked, left, stream, stops>>
 
 ----------------------------------------------------------------------------
 (* next() *)
@@ -122,12 +123,12 @@ CallNext(c) ==
     /\ ~stream[c].call
     /\ run > 0
     /\ Called(c)
-    /\ UNCHANGED <<run, life, next, begun, calls, results, hook, hooked, left, stops>>
+    /\ UNCHANGED <<run, life, next, begun, calls, results, hook, epochs, broken, left, stops>>
 
 GetStream(c) ==
     /\ ~stream[c].call
     /\ stream' = [stream EXCEPT ![c].run = 0, ![c].got = ""]
-    /\ UNCHANGED <<run, life, next, begun, calls, results, hook, hooked, left, stops>>
+    /\ UNCHANGED <<run, life, next, begun, calls, results, hook, epochs, broken, left, stops>>
 
 (* G3: what may come next, once what is None was skipped. *)
 Skipped(r) ==
@@ -141,7 +142,7 @@ Moves(r, rank) ==
 Skip(c) ==
     /\ stream[c].call /\ life[stream[c].run] = "running"
     /\ \E rank \in Skipped(stream[c].run) : Moves(stream[c].run, rank)
-    /\ UNCHANGED <<run, life, begun, calls, hook, hooked, left, stream, stops>>
+    /\ UNCHANGED <<run, life, begun, calls, hook, epochs, broken, left, stream, stops>>
 
 (* G2: the next, and no other. G24: to one consumer. *)
 Deliver(c) ==
@@ -151,7 +152,7 @@ Deliver(c) ==
         /\ rank \in DOMAIN results[r] /\ results[r][rank] = "item"
         /\ Moves(r, rank + 1)
     /\ Returns(c, "item")
-    /\ UNCHANGED <<run, life, begun, calls, hook, hooked, left, stops>>
+    /\ UNCHANGED <<run, life, begun, calls, hook, epochs, broken, left, stops>>
 
 (* G5, G10: the stream ends; one consumer is told the error, if it was one. *)
 Conclude(c) ==
@@ -164,13 +165,13 @@ Conclude(c) ==
             /\ Returns(c, IF failed THEN "error" ELSE "stop")
         /\ next' = [next EXCEPT ![r] = rank]
         /\ results' = [results EXCEPT ![r] = None]
-    /\ UNCHANGED <<run, begun, calls, hook, hooked, left, stops>>
+    /\ UNCHANGED <<run, begun, calls, hook, epochs, broken, left, stops>>
 
 (* G14, G16, G17: after the end a stream says so, whatever was ready, and whatever other run there may be. *)
 EndOfStream(c) ==
     /\ stream[c].call /\ life[stream[c].run] # "running"
     /\ Returns(c, "stop")
-    /\ UNCHANGED <<run, life, next, begun, calls, results, hook, hooked, left, stops>>
+    /\ UNCHANGED <<run, life, next, begun, calls, results, hook, epochs, broken, left, stops>>
 
 (* G22, G26: nothing else happens, except that Nones may have been skipped. *)
 ReturnWithout(c, got) ==
@@ -179,7 +180,7 @@ ReturnWithout(c, got) ==
     /\ Returns(c, got)
     /\ \/ UNCHANGED <<next, results>>
        \/ \E rank \in Skipped(stream[c].run) : Moves(stream[c].run, rank)
-    /\ UNCHANGED <<run, life, begun, calls, hook, hooked, left, stops>>
+    /\ UNCHANGED <<run, life, begun, calls, hook, epochs, broken, left, stops>>
 
 ----------------------------------------------------------------------------
 (* stop() *)
@@ -193,13 +194,14 @@ CallStop(s) ==
     /\ run > 0
     /\ Over(run)
     /\ stops' = [stops EXCEPT ![s] = [call |-> TRUE, run |-> run, got |-> ""]]
-    /\ UNCHANGED <<run, next, begun, calls, hook, hooked, left, stream>>
+    /\ UNCHANGED <<run, next, begun, calls, hook, epochs, broken, left, stream>>
 
-(* An item or a finalizer stops the run, and nobody waits. *)
+(* An item or a finalizer stops the run, and nobody waits. It may come while a consumer is skipping Nones. *)
 RequestStop(r) ==
     /\ life[r] = "running"
     /\ Over(r)
-    /\ UNCHANGED <<run, next, begun, calls, hook, hooked, left, stream, stops>>
+    /\ \E rank \in Skipped(r) : next' = [next EXCEPT ![r] = rank]
+    /\ UNCHANGED <<run, begun, calls, hook, epochs, broken, left, stream, stops>>
 
 (* G14, G15, G16: true once nothing is called any more; false where a timeout has passed. *)
 StopReturns(s, told) ==
@@ -208,7 +210,7 @@ StopReturns(s, told) ==
     /\ told => calls[r] = {} /\ ~hook[r]
     /\ stops' = [stops EXCEPT ![s].call = FALSE, ![s].got = IF told THEN "true" ELSE "false"]
     /\ left' = [left EXCEPT ![r] = @ \/ told]
-    /\ UNCHANGED <<run, life, next, begun, calls, results, hook, hooked, stream>>
+    /\ UNCHANGED <<run, life, next, begun, calls, results, hook, epochs, broken, stream>>
 
 ----------------------------------------------------------------------------
 Return(c) == Deliver(c) \/ Conclude(c) \/ EndOfStream(c)
@@ -216,24 +218,25 @@ Return(c) == Deliver(c) \/ Conclude(c) \/ EndOfStream(c)
 Next ==
     \/ Start
     \/ \E r \in Runs :
-        \/ \E rank \in Ranks : ItemBegins(r, rank) \/ EpochFails(r, rank) \/ \E kind \in {"item", "none", "error", "end"} : ItemEnds(r, rank, kind)
-        \/ HookBegins(r) \/ \E fails \in BOOLEAN : HookEnds(r, fails)
+        \/ \E rank \in Ranks : ItemBegins(r, rank) \/ \E kind \in {"item", "none", "error", "end"} : ItemEnds(r, rank, kind)
+        \/ HookBegins(r) \/ \E fails \in BOOLEAN : EpochBegins(r, fails)
         \/ RequestStop(r)
     \/ \E c \in Consumers : CallNext(c) \/ GetStream(c) \/ Skip(c) \/ Return(c) \/ \E got \in {"timeout", "interrupt"} : ReturnWithout(c, got)
     \/ \E s \in Stoppers : CallStop(s) \/ \E told \in BOOLEAN : StopReturns(s, told)
 
-(* What a user may count on, if user code ends: the item that is waited for is begun, the hook is called, calls return. *)
+(* What a user may count on, if user code ends: the item that is waited for begins, the hook is called, calls return. *)
 NextBegins(r) == life[r] = "running" /\ next[r] < Last /\ next[r] \notin Ended(results[r]) /\ ItemBegins(r, next[r])
+NextEpoch(r) == life[r] = "running" /\ Ended(results[r]) = {} /\ \E fails \in BOOLEAN : EpochBegins(r, fails)
 Liveness ==
-    /\ \A r \in Runs : WF_vars(NextBegins(r)) /\ WF_vars(life[r] = "running" /\ HookBegins(r))
-    /\ \A c \in Consumers : WF_vars(Return(c))
+    /\ \A r \in Runs : WF_vars(NextBegins(r)) /\ WF_vars(life[r] = "running" /\ HookBegins(r)) /\ WF_vars(NextEpoch(r))
+    /\ \A c \in Consumers : WF_vars(Return(c)) /\ WF_vars(Skip(c))
     /\ \A s \in Stoppers : WF_vars(StopReturns(s, TRUE))
 
 Safety == Init /\ [][Next]_vars
 UserCodeEnds ==
     \A r \in Runs :
         /\ \A rank \in Ranks : WF_vars(\E kind \in {"item", "none", "error", "end"} : ItemEnds(r, rank, kind))
-        /\ WF_vars(\E fails \in BOOLEAN : HookEnds(r, fails))
+        /\ WF_vars(hook[r] /\ \E fails \in BOOLEAN : EpochBegins(r, fails))
 Spec == Safety /\ Liveness /\ UserCodeEnds
 
 TypeOK ==

@@ -7,11 +7,19 @@
 (***************************************************************************)
 EXTENDS ProcessEnqueuer
 
+(* Where nothing can happen any more TLC would report that, and not the property. *)
+Rests == UNCHANGED allVars
+RestingSpec == BegunInit /\ [][ProcessNext \/ Rests]_allVars /\ ProcessFairness
+RestingKeen == RestingSpec /\ \A c \in Consumers : WF_allVars(CallNextApart(c))
+
 ----------------------------------------------------------------------------
 (* How a death is seen *)
 
 (* SeenThrough: by the end of the pipe alone. A child of the dead process holds it open: the thread waits for ever. *)
 SeenByEndOfFile(s) == EndOfFile(s)
+
+(* SeenThrough: by the process alone. One that has closed its pipe, and lives, is of no use for ever. *)
+SeenByDeath(s) == Dead(s)
 
 (* SeenThrough: suspected, and not confirmed. Two processes compute the same item. *)
 Suspected(s) == Dead(s) \/ EndOfFile(s) \/ s.life = "computing"
@@ -82,6 +90,9 @@ HaltsNone(s) == FALSE
 (* Begins: a process that is started after that is not killed. *)
 BeginsAnyway(r) == "starting"
 
+(* LifelineSeen: by the end of the pipe, which only a process that waits for a request sees. *)
+SeenWhenIdle(s) == s.life = "idle" /\ s.in = <<>>
+
 (* LeavesNone: nobody ends processes. *)
 LeavesAll(r, w) == slot
 
@@ -96,6 +107,15 @@ LeavesLate(r, w) == [slot EXCEPT ![r] = [other \in Workers |-> IF present[r] = 1
 
 (* MayHaveAhead: a rank is claimed ahead though an idle worker could have it. *)
 AheadOfIdle(r, w) == TRUE
+
+(* Wanted: the thread waits for what is beyond an error, too. *)
+WantedAll(window, held) == held
+
+(* OpensMore: processes are started after a stop, too, and killed as they start. *)
+OpensAll(r) == TRUE
+
+(* GoesOn: ranks are claimed ahead after a stop, too, as far as the window goes. *)
+GoesOnStopped(r) == TRUE
 
 (* MayRetry: also once the run is over. The new process is killed as it starts, and that is not tried again. *)
 RetryHalted(r, w) == slot[r][w].ready /\ slot[r][w].tries < Retries

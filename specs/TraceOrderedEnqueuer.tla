@@ -10,10 +10,10 @@
 (* event that asks for another one has nowhere to go.                      *)
 (*                                                                         *)
 (* What is no critical section is not logged: user code begins, next() is  *)
-(* called, a thread exits. Such a step is taken silently, when the next    *)
+(* called, the bell rings. Such a step is taken silently, when the next    *)
 (* event needs it, by whom that event names. So a log is one path, and     *)
-(* where it does not fit the path ends: a deadlock (Spec), or a line that  *)
-(* names the event and what could have been done instead (Explains).       *)
+(* where it does not fit the path ends: a deadlock (TraceSpec), or a line  *)
+(* that names the event and what could have been done instead (Explains).  *)
 (***************************************************************************)
 EXTENDS OrderedEnqueuer, TLC
 
@@ -26,7 +26,7 @@ VARIABLES
 
 traceVars == <<vars, number, at, fired>>
 
-(* Far beyond any log. Replaces Forever. *)
+(* Beyond any log. Replaces Forever. *)
 Never == 1000000
 
 Log == Logs[number]
@@ -100,6 +100,47 @@ JoinAgain(s) ==
     /\ UNCHANGED vars
 
 ----------------------------------------------------------------------------
+(* Worker processes may be given ranks ahead, which the monitor alone does not know. They are claimed one after the other and computed in    *)
+(* that order, so the least that a worker holds is the one that it computes. Replaces RankOf.                                               *)
+
+Held(window, w) == {rank \in DOMAIN window.under : window.under[rank] = w}
+LeastOf(r, w) == CHOOSE rank \in Held(win[r], w) : \A other \in Held(win[r], w) : rank <= other
+
+RECURSIVE ClaimAll(_, _, _)
+ClaimAll(window, w, ranks) == IF ranks = <<>> THEN window ELSE ClaimAll(Claim(window, w), w, Tail(ranks))
+
+(* While an item is computed, more are claimed in its worker's name, if nobody waits for one (_claim_ahead). *)
+ClaimAhead(r, w, ranks) ==
+    LET claimed == ClaimAll(win[r], w, ranks) IN
+    /\ Computes(r, w)
+    /\ idle[r] = {} /\ ~Over(r)
+    /\ Held(claimed, w) \ Held(win[r], w) = {ranks[i] : i \in DOMAIN ranks}
+    /\ win' = [win EXCEPT ![r] = claimed]
+    /\ UNCHANGED <<run, boot, idle, waking, pc, permits, present, takers, joiners, rung, con, stp, history>>
+
+(* What a worker holds comes first, unless it is beyond an error: nobody wants that (_claim). *)
+ClaimsHeld(r, w, window) ==
+    IF \E rank \in Held(window, w) : rank < window.end
+    THEN win' = [win EXCEPT ![r] = window] /\ pc' = [pc EXCEPT ![r][w] = "claimed"] /\ UNCHANGED <<idle, waking, permits>>
+    ELSE Claims(r, w, [window EXCEPT !.under = [rank \in DOMAIN @ \ Held(window, w) |-> @[rank]]], idle[r], waking[r])
+
+HoldsMore(r, w) == Cardinality(Held(win[r], w)) > 1
+
+PutItemHolding(r, w, kind) ==
+    /\ Computes(r, w)
+    /\ LET window == Put(win[r], RankOf(r, w), kind) IN
+        /\ ClaimsHeld(r, w, window)
+        /\ IF Takeable(window) THEN WakeTakers(r) ELSE UNCHANGED <<takers, con>>
+    /\ UNCHANGED <<run, boot, present, joiners, rung, stp, history>>
+
+FinishItemHolding(r, w, kind) ==
+    /\ Computes(r, w)
+    /\ ClaimsHeld(r, w, Finish(win[r], RankOf(r, w), IF kind = "error" THEN "item" ELSE ""))
+    /\ failed' = [failed EXCEPT ![r] = IF kind = "error" THEN @ \union {RankOf(r, w)} ELSE @]
+    /\ WakeTakers(r)
+    /\ UNCHANGED <<run, boot, present, joiners, rung, stp, begun, seen, hooks, raised, quiet>>
+
+----------------------------------------------------------------------------
 (* Steps that are not logged, and when the next event asks for one *)
 
 LooksFirst == at > 1 /\ LET was == Log[at - 1] IN was.by = "consumer" /\ was.got = "nothing" /\ ~was.bell /\ con[was.w].pc = "registered"
@@ -110,24 +151,19 @@ NeedsRing(e) ==
     /\ ~Over(e.r)
     /\ e.got = "over" \/ e.what = "start"
 
-NeedsExit(e) == e.what = "stopped" /\ e.told = "true" /\ \E w \in Workers : pc[e.r][w] = "exit"
-
 Silent(e) ==
     IF LooksFirst THEN LookAtBell(Log[at - 1].w) /\ Fires("LookAtBell")
     ELSE IF NeedsRing(e) THEN Ring /\ Fires("Ring")
     ELSE IF e.by = "worker"
-    THEN \/ e.what \in {"put", "finish", "within"} /\ ItemBegins(e.r, e.w) /\ Fires("ItemBegins")
+    THEN \/ e.what \in {"put", "finish", "within", "ahead"} /\ ItemBegins(e.r, e.w) /\ Fires("ItemBegins")
          \/ e.what \in {"put", "finish"} /\ e.slow /\ ItemHangs(e.r, e.w) /\ Fires("ItemHangs")
          \/ e.what \in {"turn", "within"} /\ HookBegins(e.r, e.w) /\ Fires("HookBegins")
-    ELSE IF e.by = "consumer"
-    THEN \/ e.what \in {"take", "call"} /\ con[e.w].run # e.r /\ GetStream(e.w) /\ Fires("GetStream")
-         \/ e.what = "take" /\ con[e.w].run \in {0, e.r} /\ CallNext(e.w) /\ Fires("CallNext")
-         \/ e.got = "timeout" /\ TimesOut(e.w) /\ Fires("TimesOut")
-         \/ e.what = "interrupted" /\ Interrupted(e.w) /\ Fires("Interrupted")
-         \/ e.what = "rung" /\ rung[e.r] /\ LookAtBell(e.w) /\ Fires("LookAtBell")
-    ELSE /\ NeedsExit(e)
-         /\ Exit(e.r, CHOOSE w \in Workers : pc[e.r][w] = "exit")
-         /\ Fires("Exit")
+    ELSE /\ e.by = "consumer"
+         /\ \/ e.what \in {"take", "call"} /\ con[e.w].run # e.r /\ GetStream(e.w) /\ Fires("GetStream")
+            \/ e.what = "take" /\ con[e.w].run \in {0, e.r} /\ CallNext(e.w) /\ Fires("CallNext")
+            \/ e.got = "timeout" /\ TimesOut(e.w) /\ Fires("TimesOut")
+            \/ e.what = "interrupted" /\ Interrupted(e.w) /\ Fires("Interrupted")
+            \/ e.what = "rung" /\ rung[e.r] /\ LookAtBell(e.w) /\ Fires("LookAtBell")
 
 ----------------------------------------------------------------------------
 (* The action of an event's name *)
@@ -143,14 +179,20 @@ Booted(e) ==
 Worked(e) ==
     CASE e.what = "first" -> First(e.r, e.w) /\ Claimed(e) /\ Woke(e) /\ Fires("First")
       [] e.what = "wake" -> Wake(e.r, e.w) /\ Claimed(e) /\ Woke(e) /\ Fires("Wake")
-      [] e.what = "put" -> /\ ~(e.slow /\ pc[e.r][e.w] = "computing")
-                           /\ PutItem(e.r, e.w, e.kind) /\ RankOf(e.r, e.w) = e.put /\ Claimed(e) /\ Woke(e) /\ Fires("PutItem")
-      [] e.what = "finish" -> /\ ~(e.slow /\ pc[e.r][e.w] = "computing")
-                              /\ FinishItem(e.r, e.w, e.kind) /\ RankOf(e.r, e.w) = e.put /\ Claimed(e) /\ Woke(e) /\ Fires("FinishItem")
+      [] e.what = "put" -> /\ Computes(e.r, e.w) /\ ~(e.slow /\ pc[e.r][e.w] = "computing") /\ RankOf(e.r, e.w) = e.put
+                           /\ IF HoldsMore(e.r, e.w) THEN PutItemHolding(e.r, e.w, e.kind) ELSE PutItem(e.r, e.w, e.kind)
+                           /\ Claimed(e) /\ Woke(e) /\ Fires("PutItem")
+      [] e.what = "finish" -> /\ Computes(e.r, e.w) /\ ~(e.slow /\ pc[e.r][e.w] = "computing") /\ RankOf(e.r, e.w) = e.put
+                              /\ IF HoldsMore(e.r, e.w) THEN FinishItemHolding(e.r, e.w, e.kind) ELSE FinishItem(e.r, e.w, e.kind)
+                              /\ Claimed(e) /\ Woke(e) /\ Fires("FinishItem")
+      [] e.what = "ahead" -> ClaimAhead(e.r, e.w, e.ahead) /\ Fires("ClaimAhead")
       [] e.what = "turn" -> TurnEpoch(e.r, e.w, e.kind) /\ Opened(e) /\ Claimed(e) /\ Woke(e) /\ Fires("TurnEpoch")
       [] e.what = "leave" -> Leave(e.r, e.w) /\ WokenStoppers(e) /\ Fires("Leave")
-      [] e.what = "within" -> \/ StopWithin(e.r, e.w) /\ Woke(e) /\ Fires("StopWithin")
-                              \/ StopWithinAgain(e.r, e.w) /\ Woke(e) /\ Fires("")
+      [] e.what = "exit" -> Exit(e.r, e.w) /\ Fires("Exit")
+      [] e.what = "within" -> /\ e.told # "true"  \* G14: nobody has waited for the thread that it is in
+                              /\ \/ StopWithin(e.r, e.w) /\ Fires("StopWithin")
+                                 \/ StopWithinAgain(e.r, e.w) /\ Fires("")
+                              /\ Woke(e)
 
 Consumed(e) ==
     CASE e.what = "take" -> /\ con[e.w].run = e.r
@@ -177,7 +219,7 @@ Step ==
     /\ at <= Len(Log)
     /\ LET e == Event IN
         \/ Silent(e) /\ UNCHANGED <<number, at>>
-        \/ ~LooksFirst /\ ~NeedsRing(e) /\ ~NeedsExit(e) /\ Matches(e) /\ at' = at + 1 /\ UNCHANGED number
+        \/ ~LooksFirst /\ ~NeedsRing(e) /\ Matches(e) /\ UNCHANGED rung /\ at' = at + 1 /\ UNCHANGED number
 
 Accepted ==
     /\ at = Len(Log) + 1

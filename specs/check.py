@@ -14,10 +14,12 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import enum
 import fnmatch
 import hashlib
-import importlib
 import importlib.util
+import io
+import itertools
 import json
 import os
 import re
@@ -30,17 +32,19 @@ import textwrap
 import time
 import tomllib
 from collections import Counter
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Final, TypeAlias, TypeGuard, cast
+from typing import Final, TypeAlias, TypedDict, TypeGuard, cast
 
 SPECS: Final = Path(__file__).resolve().parent
 CONTRACT: Final = SPECS.parent / "enqueuer" / "guarantees.py"
 KEPT: Final = SPECS.parent / ".nox" / "specs.json"
-LIMITS: Final = {"ci": 120, "deep": 3600}
+LIMITS: Final = {"ci": 300, "deep": 3600}
 """Tier -> seconds that one of its models may take, if its entry does not say more."""
+LARGE: Final = 50_000
+"""From so many states on, Java's optimising compiler is worth its time."""
 
 Table: TypeAlias = Mapping[str, object]
 
@@ -143,6 +147,7 @@ class Entry:
             self.wrong.append(f"{key} is no list of names")
             return ()
         members = [self._groups.get(name, [name]) for name in value]
+        self.wrong += [f"group {name} is no list of names" for name, group in zip(value, members, strict=True) if not _strings(group)]
         return tuple(dict.fromkeys(each for group in members if _strings(group) for each in group))
 
     def constants(self, key: str) -> dict[str, str]:
@@ -182,8 +187,8 @@ def texts(folder: Path, module: str) -> dict[str, str]:
         path = folder / f"{name}.tla"
         if name not in found and path.is_file():
             found[name] = path.read_text(encoding="utf-8")
-            for extended, instance in cast("list[tuple[str, str]]", re.findall(r"^EXTENDS\s+([\w\s,]+?)$|\bINSTANCE\s+(\w+)", found[name], re.MULTILINE)):
-                todo += re.findall(r"\w+", extended + instance)
+            for match in re.finditer(r"^EXTENDS\s+([\w\s,]+?)$|\bINSTANCE\s+(\w+)", found[name], re.MULTILINE):
+                todo += re.findall(r"\w+", match[1] or match[2])
     return found
 
 
@@ -210,7 +215,8 @@ def _model(folder: Path, name: str, entry: Entry, defaults: Mapping[str, Table])
     module, tier, expect = entry.text("module"), entry.text("tier", "ci"), entry.text("expect", "ok")
     invariants, properties, guarantees = entry.names("invariants"), entry.names("properties"), entry.names("guarantees")
     modules = texts(folder, module)
-    usual = next((defaults[each] for each in modules if each in defaults), {})  # its own, or those of what it extends
+    nothing: Table = {}
+    usual = next((defaults[each] for each in modules if each in defaults), nothing)  # its own, or those of what it extends
     if not modules:
         entry.wrong.append(f"there is no {module or 'module'}.tla")
     if tier not in LIMITS:
@@ -245,85 +251,111 @@ def _model(folder: Path, name: str, entry: Entry, defaults: Mapping[str, Table])
     return model
 
 
-def update(text: str, name: str, outcome: Outcome, *, ok: bool) -> str:
-    """Return models.toml with a model's figures as they were found."""
-    head, body, tail = re.split(rf"(^\[models\.{re.escape(name)}\]\n(?:(?!\[).*\n?)*)", text, maxsplit=1, flags=re.MULTILINE)
-    for key, value in (("states", outcome.states if ok else None), ("depth", outcome.depth)):
-        line = f"{key} = {value}\n"
-        if re.search(rf"^{key} = ", body, re.MULTILINE):
-            body = re.sub(rf"^{key} = .*?(?=\s*(?:#.*)?$)", line.rstrip() if value is not None else "", body, count=1, flags=re.MULTILINE)
+def update(text: str, name: str, figures: Mapping[str, int | None]) -> str:
+    """Return models.toml with a model's figures changed, and nothing else; None changes nothing."""
+    lines = text.splitlines(keepends=True)
+    first = next(i for i, line in enumerate(lines) if line.startswith(f"[models.{name}]"))
+    last = next((i for i in range(first + 1, len(lines)) if not lines[i].strip() or lines[i][0] in "[#"), len(lines))
+    body = lines[first:last]
+    for key, value in figures.items():
+        at = next((i for i, line in enumerate(body) if re.match(rf"{key}\b", line)), None)
+        if value is not None and at is not None:
+            body[at] = re.sub(r"= *\d+", f"= {value}", body[at])
         elif value is not None:
-            entry, blank = re.fullmatch(r"(.*?\n)((?:\s*(?:#.*)?\n?)*)", body, re.DOTALL).groups()  # type: ignore[union-attr]
-            body = entry + line + blank
-    return head + body + tail
+            body.append(f"{key} = {value}\n")
+    return "".join([*lines[:first], *body, *lines[last:]])
 
 
 # TLC
 
-_MESSAGE: Final = re.compile(r"@!@!@STARTMSG (\d+):(\d) @!@!@\n(.*?)@!@!@ENDMSG \1 @!@!@", re.DOTALL)
-"""What `-tool` puts around whatever TLC says: code, severity, text."""
 
-_REFUTED: Final = {
-    2107: r"Invariant (\S+) is violated",  # by an initial state, which follows
-    2108: r"Property (\S+) is violated",  # the same
-    2110: r"Invariant (\S+) is violated",
-    2112: r"Action property (.+) is violated",
-    2114: r"(Deadlock) reached",
-    2116: r"(Temporal) properties were violated",
+class Message(enum.IntEnum):
+    """Messages of TLC that tell what it has found. With `-tool` it puts their number around each."""
+
+    INVARIANT_AT_START = 2107  # followed by the state
+    PROPERTY_AT_START = 2108
+    INVARIANT = 2110
+    STEP_PROPERTY = 2112
+    DEADLOCK = 2114
+    TEMPORAL = 2116
+    BEHAVIOUR = 2121
+    BACK = 2122
+    FINISHED = 2186
+    OK = 2193
+    DEPTH = 2194
+    STATISTICS = 2199
+    COVERAGE = 2201
+    STATE = 2217
+    STUTTERING = 2218
+    COUNTEREXAMPLE = 2264
+    COLLECTOR = 2401  # another garbage collector is recommended: not for models as small as these
+    ACTION = 2772
+
+
+MESSAGE: Final = re.compile(r"@!@!@STARTMSG (\d+):(\d) @!@!@\n(.*?)@!@!@ENDMSG \1 @!@!@", re.DOTALL)
+REFUTED: Final = {
+    Message.INVARIANT_AT_START: (12, r"Invariant (\S+) is violated"),
+    Message.PROPERTY_AT_START: (13, r"Property (\S+) is violated"),
+    Message.INVARIANT: (12, r"Invariant (\S+) is violated"),
+    Message.STEP_PROPERTY: (13, r"Action property (.+) is violated"),
+    Message.DEADLOCK: (11, r"(Deadlock) reached"),
+    Message.TEMPORAL: (13, r"(Temporal) properties were violated"),
 }
-_EXITS: Final = {0: "ok", 11: "deadlock", 12: "invariant", 13: "property"}
-_FINISHED, _STATS, _DEPTH, _COVERAGE, _ACTION, _STEP, _LOOP, _STUTTERING, _COLLECTOR, _OK = 2186, 2199, 2194, 2201, 2772, 2217, 2122, 2218, 2401, 2193
-_WARNING: Final = 3
-NUMBERS: Final = 3
-"""The columns of the table from here on are numbers."""
+"""Message -> TLC's exit code, and what says which."""
+COMPLAINTS: Final = range(1, 4)
+"""Severities: an error, a fault of TLC, a warning."""
 
 
 def parse(output: str, code: int, model: Model) -> Outcome:
     """Read what TLC has written."""
-    refuted, states, left, depth, errors = "", None, None, None, list[str]()
+    verdict, due, states, left, depth = "ok", 0, None, None, None
+    problems: list[str] = []
     fired: Counter[str] = Counter()
     trace: list[tuple[str, dict[str, str]]] = []
-    messages = [(int(number), int(severity), text) for number, severity, text in _MESSAGE.findall(output)]
+    messages = [(int(number), int(severity), text) for number, severity, text in MESSAGE.findall(output)]
     for number, severity, text in messages:
-        if number in _REFUTED and (match := re.match(_REFUTED[number], text)):
-            refuted = match[1]
-            trace += [("Init", _variables(text))] if number in {2107, 2108} else []
-        elif number == _STATS and (match := re.match(r"\d+ states generated, (\d+) distinct states found, (\d+) states left", text)):
-            states, left = int(match[1]), int(match[2])
-        elif number == _DEPTH:
-            depth = int(text.split()[-1].rstrip("."))
-        elif number == _COVERAGE:
-            fired.clear()  # TLC says it from time to time; the last is the whole
-        elif number == _ACTION and (match := re.match(r"<(\w+) line (\d+), .* of module (\w+)>: \d+:(\d+)", text)):
-            fired[f"{match[1]} ({match[3]}, line {match[2]})"] += int(match[4])
-        elif number == _STEP and (match := re.match(r"\d+: <(?:Initial (predicate)|(\w+) .*?)>\n", text)):
-            trace.append((match[2] or "Init", _variables(text[match.end() :])))
-        elif number == _LOOP and (match := re.match(r"(\d+): .*<(\w+)", text)):
-            trace.append((f"{match[2]}, back to step {match[1]}", {}))
-        elif number == _STUTTERING:
-            trace.append(("nothing, for ever", {}))
-        elif severity == _WARNING and number != _COLLECTOR:
-            errors.append(f"TLC warns: {_flat(text)}")
-        elif 0 < severity <= _WARNING and number not in {_COLLECTOR, 2121, 2264}:
-            errors.append(f"TLC says: {_flat(text)}")
+        match number:
+            case number if number in REFUTED:
+                due, pattern = REFUTED[Message(number)]
+                verdict = _group(pattern, text).replace("Deadlock", "deadlock")
+                trace += [("Init", _variables(text))] if number in {Message.INVARIANT_AT_START, Message.PROPERTY_AT_START} else []
+            case Message.STATISTICS:
+                states, left = int(_group(r".*?(\d+) distinct", text)), int(_group(r".*?(\d+) states left", text))
+            case Message.DEPTH:
+                depth = int(_group(r".* is (\d+)", text))
+            case Message.COVERAGE:
+                fired.clear()  # it is told from time to time; the last is the whole
+            case Message.ACTION:
+                fired[re.sub(r"<(\w+) line (\d+),.* of module (\w+)>.*\n", r"\1 (\3, line \2)", text)] += int(_group(r".*:(\d+)", text))
+            case Message.STATE:
+                trace.append((_group(r"\d+: <(\w+)", text).replace("Initial", "Init"), _variables(text)))
+            case Message.BACK:
+                trace.append((re.sub(r"(\d+): [^<]*<(\w+).*\s*", r"\2, back to step \1", text), {}))
+            case Message.STUTTERING:
+                trace.append(("nothing, for ever", {}))
+            case Message.COLLECTOR | Message.BEHAVIOUR | Message.COUNTEREXAMPLE:
+                pass
+            case _ if severity in COMPLAINTS:
+                problems.append(f"TLC says: {_flat(text)}")
+            case _:
+                pass
     numbers = {number for number, _, _ in messages}
-    if code not in _EXITS or _FINISHED not in numbers:
-        errors.append(f"TLC was cut short, or ended with code {code}")
-    elif not refuted and (_OK not in numbers or left != 0 or code != 0):
-        errors.append(f"TLC ended with code {code}, but without a result")
-    verdict = {"": "ok", "Deadlock": "deadlock"}.get(refuted, refuted)
-    if verdict not in {"ok", "deadlock", *model.invariants, *model.properties}:  # TLC does not say which, or says where
+    if problems:
+        verdict = ""
+    elif code != due or Message.FINISHED not in numbers or (verdict == "ok" and (Message.OK not in numbers or left != 0)):
+        problems.append(f"TLC ended with exit code {code}, without a result")
+    elif verdict not in {"ok", "deadlock", *model.invariants, *model.properties}:  # it says where, or not even that
         if len(model.temporal) != 1:
-            errors.append(f"TLC refuted one of {', '.join(model.temporal) or 'nothing'} and does not say which ({verdict}): check them one by one")
-        verdict = model.temporal[0] if model.temporal else ""
-    return Outcome(
-        "" if errors else verdict,
-        "; ".join(errors),
-        states,
-        depth if verdict == "ok" else sum(bool(variables) for _, variables in trace),
-        dict(fired),
-        tuple(trace),
-    )
+            problems.append(f"TLC does not say which property was refuted ({verdict}): give each its own model")
+        verdict = "".join(model.temporal)
+    if trace:
+        depth = sum(bool(variables) for _, variables in trace)
+    return Outcome("" if problems else verdict, "; ".join(problems), states, depth, dict(fired), tuple(trace))
+
+
+def _group(pattern: str, text: str) -> str:
+    match = re.match(pattern, text)
+    return match[1] if match else ""
 
 
 def _flat(text: str) -> str:
@@ -349,11 +381,11 @@ class Tlc:
     def run(self, model: Model, *options: str) -> Outcome:
         """Check a model in folders of its own: `-workers 1` gives shortest counterexamples, and the same figures every time."""
         since = time.monotonic()
-        small = ["-Xmx1g", "-XX:TieredStopAtLevel=1"] if model.tier == "ci" else ["-Xmx3g"]
+        java = ["-Xmx1g" if model.tier == "ci" else "-Xmx3g", *(["-XX:TieredStopAtLevel=1"] if (model.states or 0) < LARGE else [])]
         with tempfile.TemporaryDirectory(prefix="specs-") as folder:
             cfg = Path(folder, "model.cfg")
             cfg.write_text(model.cfg(), encoding="utf-8")
-            command = [self._java, "-XX:+UseSerialGC", "-XX:-UsePerfData", *small, f"-Djava.io.tmpdir={folder}", "-cp", self._jar, "tlc2.TLC"]
+            command = [self._java, "-XX:+UseSerialGC", "-XX:-UsePerfData", *java, f"-Djava.io.tmpdir={folder}", "-cp", self._jar, "tlc2.TLC"]
             command += ["-tool", "-workers", "1", "-fp", "0", "-seed", "0", "-lncheck", "final", "-coverage", "9999"]
             command += ["-metadir", folder, "-config", str(cfg), *options, model.module]
             with subprocess.Popen(
@@ -373,7 +405,10 @@ class Tlc:
                     return Outcome("", f"it took longer than {model.limit} s", seconds=time.monotonic() - since)
                 finally:
                     self._running.discard(process)
-        outcome = parse(output, process.returncode, model)
+        try:
+            outcome = parse(output, process.returncode, model)
+        except ValueError as error:
+            outcome = Outcome("", f"what TLC says is not understood: {error}")
         return replace(outcome, seconds=time.monotonic() - since)
 
     def close(self) -> None:
@@ -400,19 +435,22 @@ def _package(name: str) -> Path:
 
 def differences(model: Model, outcome: Outcome) -> list[str]:
     """Say what is not as written."""
-    length = f"after {outcome.depth} steps"
-    found = {"ok": f"it passed with {outcome.states} states", "deadlock": f"it deadlocked {length}"}.get(
-        outcome.verdict, f"{outcome.verdict} was refuted {length}"
-    )
     if not outcome.verdict:
         return [outcome.problem]
     if outcome.verdict != model.expect:
         wanted = {"ok": "it to pass", "deadlock": "a deadlock"}.get(model.expect, f"{model.expect} to be refuted")
-        return [f"expected {wanted}, but {found}"]
-    figures = [("depth" if model.expect == "ok" else "steps", model.depth, outcome.depth)]
-    if model.expect == "ok":
-        figures = [("states", model.states, outcome.states), *figures]
-    return [f"expected {'no known number of' if wanted is None else wanted} {what}, got {got}" for what, wanted, got in figures if wanted != got]
+        found = {"ok": f"it passed with {outcome.states} states", "deadlock": "it deadlocked"}.get(outcome.verdict, f"{outcome.verdict} was refuted")
+        return [f"expected {wanted}, but {found}" + (f" after {outcome.depth} steps" if outcome.verdict != "ok" else "")]
+    wrong: list[str] = []
+    if outcome.verdict == "ok" and outcome.states != model.states:
+        wrong.append(
+            f"no number of states is given: it is {outcome.states}"
+            if model.states is None
+            else f"expected {model.states} states, got {outcome.states}"
+        )
+    if outcome.depth != model.depth:
+        wrong.append(f"no depth is given: it is {outcome.depth}" if model.depth is None else f"expected depth {model.depth}, got {outcome.depth}")
+    return wrong
 
 
 def never_taken(passed: Iterable[tuple[Model, Outcome]]) -> list[str]:
@@ -426,6 +464,9 @@ def never_taken(passed: Iterable[tuple[Model, Outcome]]) -> list[str]:
 
 # what is shown
 
+NUMBERS: Final = 3
+"""From this column on, there are numbers."""
+
 
 def layout(rows: Sequence[tuple[str, ...]], width: int) -> str:
     """Lay out a table. Columns that do not fit are left out, from the right; then names are cut."""
@@ -434,27 +475,65 @@ def layout(rows: Sequence[tuple[str, ...]], width: int) -> str:
     while len(widths) > NUMBERS and sum(widths) + len(widths) - 1 > width:
         widths.pop()
     widths[1] -= max(0, sum(widths) + len(widths) - 1 - width)
-    lines = (
-        [cell[:size].rjust(size) if i >= NUMBERS else cell[:size].ljust(size) for i, (cell, size) in enumerate(zip(row, widths))] for row in rows
-    )  # noqa: B905
+    lines = ([f"{cell[:size]:{'>' if i >= NUMBERS else '<'}{size}}" for i, (cell, size) in enumerate(zip(row, widths, strict=False))] for row in rows)
     return "\n".join(" ".join(line).rstrip() for line in lines)
 
 
 def story(outcome: Outcome, width: int) -> str:
-    """Tell a counterexample: each step, with what it changes."""
+    """Tell a counterexample: the first state, and what each step changes."""
     lines: list[str] = []
     before: dict[str, str] = {}
     for number, (action, variables) in enumerate(outcome.trace, 1):
         lines.append(f"{number:3} {action}")
-        for name, value in variables.items():
-            if before.get(name) != value:
-                lines += textwrap.wrap(f"{name} = {value}", width, initial_indent=" " * 6, subsequent_indent=" " * 10, break_on_hyphens=False)
-        before = variables
+        after = {place: value for name, text in variables.items() for place, value in leaves(name, text).items()}
+        changes = [f"{place} = {value}" for place, value in after.items() if before.get(place) != value]
+        if number == 1:
+            changes = [f"{name} = {text}" for name, text in variables.items()]
+        elif after:
+            changes += [f"{place} is gone" for place in before if place not in after]
+        for change in changes:
+            lines += textwrap.wrap(change, width, initial_indent=" " * 6, subsequent_indent=" " * 10, break_on_hyphens=False)
+        before = after
     return "\n".join(lines)
 
 
+def leaves(name: str, text: str) -> dict[str, str]:
+    """Take a value apart: `x = <<[a |-> 1, b |-> {2}]>>` is `x[1].a` and `x[1].b`."""
+    tokens: list[str] = re.findall(r'<<|>>|@@|\|->|:>|"[^"]*"|[\[\](){},]|[^\s\[\](){},"<>@|:]+', text)
+    found: dict[str, str] = {}
+
+    def until(ends: Collection[str]) -> str:
+        taken: list[str] = []
+        depth = 0
+        while tokens and (depth or tokens[0] not in ends):
+            depth += (tokens[0] in {"<<", "[", "(", "{"}) - (tokens[0] in {">>", "]", ")", "}"})
+            taken.append(tokens.pop(0))
+        return " ".join(taken).replace(" ,", ",").replace("{ ", "{").replace(" }", "}")
+
+    def read(place: str) -> None:
+        opened = tokens[0] if tokens else ""
+        if opened not in {"<<", "[", "("}:
+            found[place] = until({",", "@@", ">>", "]", ")"})
+            return
+        tokens.pop(0)
+        for number in itertools.count(1):
+            if tokens[0] in {">>", "]", ")"}:
+                break
+            key = until({"|->", ":>"}) if opened != "<<" else str(number)
+            tokens[:1] = tokens[:1] if opened == "<<" else []
+            read(f"{place}.{key}" if opened == "[" else f"{place}[{key}]")
+            tokens[:1] = [] if tokens[0] in {",", "@@"} else tokens[:1]
+        tokens.pop(0)
+
+    try:
+        read(name)
+    except IndexError:
+        return {name: text}
+    return found
+
+
 @contextlib.contextmanager
-def progress(total: int) -> Iterator[Callable[[str], None]]:
+def progress(total: int) -> Generator[Callable[[str], None], None, None]:
     """Yield what to call with a line for each model that is done. A terminal gets a bar, too."""
     if not sys.stdout.isatty() or importlib.util.find_spec("rich") is None:
         done = iter(range(1, total + 1))
@@ -477,7 +556,7 @@ def progress(total: int) -> Iterator[Callable[[str], None]]:
 Result: TypeAlias = tuple[Model, Outcome, list[str]]
 
 
-def check(models: Sequence[Model], tlc: Tlc, jobs: int, done: Callable[[Model, Outcome], None] = lambda *_: None) -> list[Result]:
+def check(models: Sequence[Model], tlc: Tlc, jobs: int, done: Callable[[Model, Outcome], None] | None = None) -> list[Result]:
     """Run the models, long ones first. Tell of those that are as written when they are done."""
     results: dict[str, Result] = {}
     with progress(len(models)) as say, ThreadPoolExecutor(jobs) as pool:
@@ -489,7 +568,7 @@ def check(models: Sequence[Model], tlc: Tlc, jobs: int, done: Callable[[Model, O
                 wrong = differences(model, outcome)
                 results[model.name] = model, outcome, wrong
                 say(f"{'FAIL' if wrong else 'ok'} {model.name}: {'; '.join(wrong) or outcome.verdict} ({outcome.seconds:.1f} s)")
-                if not wrong:
+                if done and not wrong:
                     done(model, outcome)
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
@@ -498,7 +577,7 @@ def check(models: Sequence[Model], tlc: Tlc, jobs: int, done: Callable[[Model, O
     return [results[model.name] for model in models]
 
 
-def report(results: Iterable[Result], kept: Container[str]) -> None:
+def report(results: Iterable[Result], kept: Collection[str]) -> None:
     """Print the table, and what differs."""
     rows = [
         (
@@ -514,19 +593,37 @@ def report(results: Iterable[Result], kept: Container[str]) -> None:
     print(layout(rows, shutil.get_terminal_size().columns))
 
 
-def read_kept() -> dict[str, Outcome]:
-    """Return what has passed at some time, by the keys of the models."""
-    if not KEPT.is_file():
-        return {}
-    return {entry.pop("key"): Outcome(**entry) for entry in json.loads(KEPT.read_text(encoding="utf-8")).values()}
+class Kept(TypedDict):
+    """What is remembered of a model that has passed."""
+
+    key: str
+    verdict: str
+    states: int | None
+    depth: int | None
+    fired: dict[str, int]
+    seconds: float
+
+
+def read_kept() -> dict[str, Kept]:
+    """Return what has passed at some time, by name."""
+    return cast("dict[str, Kept]", json.loads(KEPT.read_text(encoding="utf-8"))) if KEPT.is_file() else {}
 
 
 def keep(model: Model, outcome: Outcome) -> None:
     """Remember what has passed."""
+    kept = Kept(
+        key=model.key(), verdict=outcome.verdict, states=outcome.states, depth=outcome.depth, fired=outcome.fired, seconds=round(outcome.seconds, 1)
+    )
     KEPT.parent.mkdir(exist_ok=True)
-    entries = json.loads(KEPT.read_text(encoding="utf-8")) if KEPT.is_file() else {}
-    entries[model.name] = {"key": model.key(), **asdict(replace(outcome, trace=()))}
-    KEPT.write_text(json.dumps(entries, indent=1) + "\n", encoding="utf-8")
+    KEPT.write_text(json.dumps(read_kept() | {model.name: kept}, indent=1) + "\n", encoding="utf-8")
+
+
+def recall(model: Model, kept: Mapping[str, Kept]) -> Outcome | None:
+    """Return what a model has passed with, if nothing has changed since."""
+    entry = kept.get(model.name)
+    if entry is None or entry["key"] != model.key():
+        return None
+    return Outcome(verdict=entry["verdict"], states=entry["states"], depth=entry["depth"], fired=entry["fired"], seconds=entry["seconds"])
 
 
 def options() -> argparse.ArgumentParser:
@@ -550,10 +647,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code."""
     args = options().parse_args(arguments)
     try:
-        return self_test() if args.self_test else command(args)
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that TLC is not left behind
+        return self_test(args.jobs) if args.self_test else command(args)
     except UsageError as error:
         print(error, file=sys.stderr)
-        return 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+    return 2
 
 
 def chosen(models: Mapping[str, Model], patterns: Sequence[str] | None, tier: str | None) -> list[Model]:
@@ -562,7 +662,10 @@ def chosen(models: Mapping[str, Model], patterns: Sequence[str] | None, tier: st
     if unknown:
         raise UsageError(f"no model is called {', '.join(unknown)}: there are {', '.join(models)}")
     tiers = {"ci"} if tier == "ci" or not (tier or patterns) else {*LIMITS}
-    return [model for name, model in models.items() if model.tier in tiers and any(fnmatch.fnmatchcase(name, each) for each in patterns or ["*"])]
+    asked = [model for name, model in models.items() if model.tier in tiers and any(fnmatch.fnmatchcase(name, each) for each in patterns or ["*"])]
+    if not asked:
+        raise UsageError(f"no such model is of tier {tier}")
+    return asked
 
 
 def command(args: argparse.Namespace) -> int:
@@ -570,21 +673,25 @@ def command(args: argparse.Namespace) -> int:
     models = load()
     tlc = Tlc()
     if args.trace or args.dot:
-        (model,) = chosen(models, [re.sub(r"([*?[])", r"[\1]", args.trace or args.dot[0])], None)
+        model = chosen(models, [args.trace or args.dot[0]], None)[0]
         outcome = tlc.run(model, *(["-dump", "dot,actionlabels,colorize", str(Path(args.dot[1]).resolve())] if args.dot else []))
         print(story(outcome, shutil.get_terminal_size().columns) or f"{model.name} has no counterexample: {outcome.verdict or outcome.problem}")
         return 0 if outcome.verdict else 1
     asked = chosen(models, args.only, args.tier)
     kept = {} if args.again or args.tier != "deep" else read_kept()
-    old: list[Result] = [(model, kept[model.key()], []) for model in asked if model.key() in kept]
-    results = old + check([model for model in asked if model.key() not in kept], tlc, args.jobs, keep)
+    old: dict[str, Result] = {model.name: (model, found, []) for model in asked if (found := recall(model, kept))}
+    new = check([model for model in asked if model.name not in old], tlc, args.jobs, keep)
+    results = [*old.values(), *new]
     if args.update:
         path = SPECS / "models.toml"
-        for model, outcome, _ in results:
+        text = path.read_text(encoding="utf-8")
+        for model, outcome, wrong in results:
             if outcome.verdict == model.expect:
-                path.write_text(update(path.read_text(encoding="utf-8"), model.name, outcome, ok=model.expect == "ok"), encoding="utf-8")
+                text = update(text, model.name, {"states": outcome.states if model.expect == "ok" else None, "depth": outcome.depth})
+                wrong.clear()
+        path.write_text(text, encoding="utf-8")
     missing = [] if args.only else never_taken((model, outcome) for model, outcome, wrong in results if not wrong)
-    report(results, {model.name for model, _, _ in old})
+    report(results, old)
     failures = [f"model {model.name}: {line}" for model, _, wrong in results for line in wrong] + missing
     print(*failures, sep="\n", end="\n" if failures else "")
     print(
@@ -600,31 +707,69 @@ def command(args: argparse.Namespace) -> int:
     return 1 if failures else 0
 
 
-TOY: Final = """
+TOY: Final = r"""
 ---- MODULE Toy ----
 EXTENDS Integers
 CONSTANTS Top, Rests
 VARIABLE x
 Init == x = 0
-Up == x < Top /\\ x' = x + 1
-Fast == x + 2
-Rest == Rests /\\ x = Top /\\ UNCHANGED x
-Never == x > Top /\\ x' = 0
-Next == Up \\/ Rest \\/ Never
-Spec == Init /\\ [][Next]_x /\\ WF_x(Up)
-LazySpec == Init /\\ [][Next]_x
+Up == x < Top /\ x' = x + 1
+Rest == Rests /\ x = Top /\ UNCHANGED x
+Never == x > Top /\ x' = 0
+Next == Up \/ Rest \/ Never
+Spec == Init /\ [][Next]_x /\ WF_x(Up)
+LazySpec == Init /\ [][Next]_x
 Low == x < 2
-High == x < 9
-Nonsense == x \\in 5
-Rises == [][x' >= x]_x
+High == x <= Top
+Nonsense == x \in Top
+Rises == [][x' > x]_x
 Ends == <>(x = Top)
 ====
 """
+
 TOYS: Final = """
-[defaults.Toy]
-Top = 3
-Rests = true
+defaults.Toy = { Top = 3, Rests = true }
+models.right = { module = "Toy", invariants = ["High"], properties = ["Rises", "Ends"], states = 4, depth = 4 }
+models.states = { module = "Toy", states = 5, depth = 4 }
+models.depth = { module = "Toy", states = 4, depth = 3 }
+models.refuted = { module = "Toy", invariants = ["Low", "High"], expect = "Low", depth = 3 }
+models.other = { module = "Toy", invariants = ["Low", "High"], expect = "High", depth = 3 }
+models.passes = { module = "Toy", invariants = ["High"], expect = "High", depth = 3 }
+models.stuck = { module = "Toy", constants = { Rests = false }, states = 4, depth = 4 }
+models.lazy = { module = "Toy", spec = "LazySpec", properties = ["Ends"], expect = "Ends", depth = 3 }
+models.nonsense = { module = "Toy", invariants = ["Nonsense"], states = 4, depth = 4 }
+models.long = { module = "Toy", constants = { Top = 99999999 }, limit = 3 }
 """
+
+FAULTS: Final = """
+states: expected 5 states, got 4
+depth: expected depth 3, got 4
+other: expected High to be refuted, but Low was refuted after 3 steps
+passes: expected High to be refuted, but it passed with 4 states
+stuck: expected it to pass, but it deadlocked after 4 steps
+nonsense: TLC says
+long: it took longer than 3 s
+Never (Toy, line 8) is taken in no model that passed
+"""
+
+
+def self_test(jobs: int) -> int:
+    """Show that whatever can be wrong with a model is found with a real TLC, and nothing else."""
+    with tempfile.TemporaryDirectory(prefix="specs-") as name:
+        folder = Path(name)
+        (folder / "Toy.tla").write_text(TOY.lstrip(), encoding="utf-8")
+        (folder / "models.toml").write_text(TOYS, encoding="utf-8")
+        with contextlib.redirect_stdout(io.StringIO()):  # failures that are none
+            results = check([*load(folder).values()], Tlc(folder), jobs)
+    told = [f"{model.name}: {line}" for model, _, wrong in results for line in wrong]
+    told += never_taken((model, outcome) for model, outcome, wrong in results if not wrong)
+    expected = FAULTS.strip().splitlines()
+    if len(told) != len(expected) or not all(line.startswith(each) for line, each in zip(told, expected, strict=True)):
+        print("the self-test has failed: it should have told", *expected, "but told", *told, sep="\n")
+        return 1
+    print(f"the self-test has passed: the {len(expected)} faults were told")
+    return 0
+
 
 if __name__ == "__main__":
     sys.exit(main())
