@@ -55,11 +55,15 @@ class Gated(Large):
         super().__init__(slow)
         self.folder = folder
     def wait(self):
+        open(os.path.join(self.folder, f"reached-{os.getpid()}"), "w").close()
         while not os.path.exists(os.path.join(self.folder, "open")):
             time.sleep(0.01)
 
 def say(*words):
     print(*words, flush=True)
+
+def reached(folder):
+    return sum(name.startswith("reached-") for name in os.listdir(folder))
 
 def begun(enqueuer, ready):
     while enqueuer.statistics().ready < ready:
