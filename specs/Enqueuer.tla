@@ -19,8 +19,7 @@ CONSTANTS
     Barrier,    \* whether there is a hook
     R,          \* number of runs
     Consumers,
-    Stoppers,
-    Slow        \* whether user code may take for ever
+    Stoppers
 
 Last == Length * Epochs
 Ranks == 0 .. Last - 1

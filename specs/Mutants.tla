@@ -27,6 +27,7 @@ SpanEndInEpoch(window) == (window.epoch + 1) * Length - 1
 ConcludeNever(window) == window
 StopKeepsReady(window) == [window EXCEPT !.state = IF @ = "running" THEN "stopped" ELSE @]
 StopRevives(window) == [window EXCEPT !.state = "running", !.ready = Nothing]
+TakeMovesNothing(window) == window
 ResumedOne == 1
 ResumedTwo == 2
 
@@ -41,6 +42,8 @@ HearsNothing(c) == FALSE
 DeregistersNever(c) == {}
 ReleaseNobody(r) == UNCHANGED <<takers, con>>
 BoundToTheLatest(c) == run
+NoTimeout(c) == FALSE
+InterruptTakes(c) == [win EXCEPT ![con[c].run] = IF @.rank \in DOMAIN @.ready THEN Take(@) ELSE @]
 
 (* Waiting: workers *)
 
@@ -53,6 +56,7 @@ DismissedNobody(r) == {}
 
 OwnIsLatest(r) == run
 GoneAtOnce(r) == TRUE
+NoDeadline(s) == FALSE
 NoFarewell(r) == UNCHANGED <<joiners, stp>>
 BootCountsNot == 0
 SpanOfTwo(window) == (window.epoch + 2) * Length

@@ -368,9 +368,11 @@ LookAtBell(c) ==
     /\ con' = [con EXCEPT ![c].pc = IF Hears(c) THEN "interrupted" ELSE "parked", ![c].got = IF Hears(c) THEN "stop" ELSE ""]
     /\ UNCHANGED <<shared, stp, history>>
 
+HasTimeout(c) == c \in Impatient
+
 (* park() returns without a permit; one may still come before the lock does. *)
 TimesOut(c) ==
-    /\ c \in Impatient
+    /\ HasTimeout(c)
     /\ con[c].pc = "parked"
     /\ con' = [con EXCEPT ![c].pc = "late"]
     /\ UNCHANGED <<shared, stp, history>>
@@ -382,13 +384,15 @@ Interrupted(c) ==
     /\ UNCHANGED <<shared, stp, history>>
 
 Deregistered(c) == {c}
+Untaken(c) == win
 
 (* Who was interrupted takes itself out of the wait set. *)
 EndWait(c) ==
     /\ con[c].pc = "interrupted"
     /\ takers' = [takers EXCEPT ![con[c].run] = @ \ Deregistered(c)]
     /\ con' = Returns(c, con[c].got)
-    /\ UNCHANGED <<run, win, boot, idle, waking, pc, permits, present, joiners, rung, stp, history>>
+    /\ win' = Untaken(c)
+    /\ UNCHANGED <<run, boot, idle, waking, pc, permits, present, joiners, rung, stp, history>>
 
 ----------------------------------------------------------------------------
 (* stop() *)
@@ -430,9 +434,11 @@ Stopped(s, told) ==
     /\ quiet' = [quiet EXCEPT ![stp[s].run] = @ \union {told}]
     /\ UNCHANGED <<begun, seen, hooks, failed, raised>>
 
+HasDeadline(s) == s \in Timed
+
 (* The deadline has passed: whoever is stuck is given up. *)
 GiveUp(s) ==
-    /\ s \in Timed
+    /\ HasDeadline(s)
     /\ stp[s].pc \in {"parked", "threads"}
     /\ joiners' = [joiners EXCEPT ![stp[s].run] = @ \ {s}]
     /\ Stopped(s, "false")
@@ -548,9 +554,9 @@ G16_NothingAfterStop == [][\A r \in Runs : quiet[r] # {} => ~Delivers(r)]_vars
 G17_RunsApart == [][\A r \in Runs : r < run /\ Over(r) => ~Delivers(r)]_vars
 G16_StreamKeepsRun == [][\A c \in Consumers : con[c].run # 0 => con'[c].run \in {0, con[c].run}]_vars
 G19_OverForGood == [][\A r \in Runs : Over(r) => Over(r)']_vars
-G22_InterruptLosesNothing == [][\A c \in Consumers : con[c].got # "interrupt" /\ con'[c].got = "interrupt" => seen' = seen]_vars
-G24_OneConsumer == [][\A r \in Runs : Delivers(r) => Cardinality({c \in Consumers : con[c].run = r /\ con[c].pc # "out" /\ con'[c] # con[c]}) >= 1
-                        /\ Cardinality({c \in Consumers : con[c].pc # "out" /\ con'[c].got \in {"item"}}) <= 1]_vars
+G22_InterruptLosesNothing == [][\A c \in Consumers : con[c].pc = "interrupted" /\ con'[c].pc = "out" => \A r \in Runs : win'[r].rank = win[r].rank]_vars
+Served(r) == {c \in Consumers : con[c].run = r /\ con[c].pc # "out" /\ con'[c].pc = "out" /\ con'[c].got = "item"}
+G24_OneConsumer == [][\A r \in Runs : Cardinality(Served(r)) <= 1 /\ (Served(r) # {} => Delivers(r))]_vars
 G26_TimeoutKeepsRank == [][\A c \in Consumers : con[c].pc = "late" /\ con'[c].got = "timeout" =>
                             win'[con[c].run].rank \notin DOMAIN win'[con[c].run].ready]_vars
 

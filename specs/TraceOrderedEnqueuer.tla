@@ -73,10 +73,16 @@ Taken(e) ==
       [] e.got = "error" -> con'[e.w].got = "error" /\ win'[e.r].state = "failed" /\ win[e.r].state = "running"
 
 ----------------------------------------------------------------------------
-(* Where the code does more than a model needs to say: each changes nothing that the model has. *)
+(* Where the code does more than a model needs to say: none changes what a user sees. *)
 
 (* start() goes on after a stop: there is no worker any more that it would arrive for. *)
 ArriveTooLate == boot[run] = "start" /\ win[run].state # "running" /\ UNCHANGED vars
+
+(* Whoever waits for the workers is woken when all are started, too, as start() waits in the same set; it looks, and waits again (_boot). *)
+BootEnds ==
+    /\ boot[run] = "begin"
+    /\ WakeJoiners(run)
+    /\ UNCHANGED <<run, win, boot, idle, waking, pc, permits, present, takers, rung, con, history>>
 
 (* stop() of an enqueuer whose run, meanwhile, is not the latest any more. *)
 CallStopEarlier(s, r) ==
@@ -93,7 +99,7 @@ StopWithinAgain(r, w) ==
     /\ Ends(r)
     /\ UNCHANGED <<run, boot, waking, pc, present, joiners, rung, stp, history>>
 
-(* Who waits for the workers looks again by the clock, or because start() was done, and still waits. *)
+(* Who waits for the workers with a timeout looks again by the clock, and still waits. *)
 JoinAgain(s) ==
     /\ stp[s].pc = "parked" /\ ~stp[s].permit
     /\ present[stp[s].run] > 0
@@ -174,6 +180,7 @@ Booted(e) ==
                               \/ BootWorker /\ Fires("BootWorker")
                               \/ ArriveTooLate /\ Fires("")
       [] e.what = "left" -> BootLeave /\ WokenStoppers(e) /\ Fires("BootLeave")
+      [] e.what = "booted" -> BootEnds /\ WokenStoppers(e) /\ Fires("")
       [] e.what = "begin" -> BeginRun /\ Woke(e) /\ Fires("BeginRun")
 
 Worked(e) ==

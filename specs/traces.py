@@ -168,6 +168,8 @@ class Reader:
             self._add(i, "boot", 0, "arrive", event)
         elif event.what == "_leave" and not (after is not None and after.what == "_leave"):
             self._add(i, "boot", 0, "left", event)
+        elif event.what == "_boot":
+            self._add(i, "boot", 0, "booted", event)
 
     def _start(self, i: int, event: Event) -> None:
         if event.args:
