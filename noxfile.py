@@ -62,6 +62,9 @@ def specs(session: nox.Session) -> None:
     session.install(*group("specs"))
     session.run("python", "specs/check.py", "--self-test")
     session.run("python", "specs/check.py", *(session.posargs or ["--tier", "ci"]))
+    if not session.posargs:
+        session.run("python", "specs/cover.py", "--check")
+        session.run("python", "specs/pictures.py", "--check")
 
 
 @nox.session(python=OLDEST)
@@ -168,7 +171,8 @@ def _fingerprint() -> str:
     for folder in ("enqueuer", "tests"):
         for path in sorted(Path(folder).rglob("*.py")):
             digest.update(f"{path}\0".encode() + path.read_bytes())
-    digest.update(Path("pyproject.toml").read_bytes())
+    for path in (Path("pyproject.toml"), *sorted(Path("specs", "cover").glob("*.json"))):
+        digest.update(path.read_bytes())
     return digest.hexdigest()
 
 
