@@ -112,6 +112,14 @@ EpochBegins(r, fails) ==
     /\ results' = [results EXCEPT ![r] = IF fails /\ life[r] = "running" THEN Known(@, epochs[r] * Length, "error") ELSE @]
     /\ UNCHANGED <<run, life, next, begun, calls, left, stream, stops>>
 
+(* G13: the worker process that an item was given to dies before it begins. (If it dies after that, the item ends with an error.) *)
+ItemLost(r, rank) ==
+    /\ life[r] = "running"
+    /\ rank \notin begun[r]
+    /\ rank < next[r] + Size
+    /\ results' = [results EXCEPT ![r] = Known(@, rank, "error")]
+    /\ UNCHANGED <<run, life, next, begun, calls, hook, epochs, broken, left, stream, stops>>
+
 ----------------------------------------------------------------------------
 (* next() *)
 
@@ -217,7 +225,7 @@ Return(c) == Deliver(c) \/ Conclude(c) \/ EndOfStream(c)
 Next ==
     \/ Start
     \/ \E r \in Runs :
-        \/ \E rank \in Ranks : ItemBegins(r, rank) \/ \E kind \in {"item", "none", "error", "end"} : ItemEnds(r, rank, kind)
+        \/ \E rank \in Ranks : ItemBegins(r, rank) \/ ItemLost(r, rank) \/ \E kind \in {"item", "none", "error", "end"} : ItemEnds(r, rank, kind)
         \/ HookBegins(r) \/ \E fails \in BOOLEAN : EpochBegins(r, fails)
         \/ RequestStop(r)
     \/ \E c \in Consumers : CallNext(c) \/ GetStream(c) \/ Skip(c) \/ Return(c) \/ \E got \in {"timeout", "interrupt"} : ReturnWithout(c, got)

@@ -26,7 +26,7 @@ HoleUnclaimed(window, rank) == Rotating /\ rank < window.end /\ rank \notin DOMA
 SpanEndInEpoch(window) == (window.epoch + 1) * Length - 1
 ConcludeNever(window) == window
 StopKeepsReady(window) == [window EXCEPT !.state = IF @ = "running" THEN "stopped" ELSE @]
-StopRevives(window) == [window EXCEPT !.state = "running", !.ready = Nothing]
+StopRevives(window) == [window EXCEPT !.state = IF @ = "running" THEN "stopped" ELSE "running", !.ready = Nothing]
 TakeMovesNothing(window) == window
 ResumedOne == 1
 ResumedTwo == 2

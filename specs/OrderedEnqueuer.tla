@@ -345,7 +345,7 @@ TakeItem(c) ==
             /\ permits' = [permits EXCEPT ![r] = @ \union woken \union (IF rings THEN Started(r) ELSE {})]
             /\ rung' = [rung EXCEPT ![r] = rings]
             /\ waking' = [waking EXCEPT ![r] = @ \/ woken # {}]
-            /\ seen' = [seen EXCEPT ![r] = @ \o Sequence(win[r].rank, after.rank)]
+            /\ seen' = [seen EXCEPT ![r] = @ \o Sequence(win[r].rank, window.rank) \o (IF there THEN <<window.rank>> ELSE <<>>)]
             /\ IF there
                THEN /\ con' = [other \in Consumers |->
                                 IF other = c THEN Returns(c, Item(window))[c]

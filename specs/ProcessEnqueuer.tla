@@ -504,7 +504,8 @@ ProcessUser == INSTANCE Enqueuer WITH
     calls <- [r \in Runs |-> UnderWay(r)],
     results <- [r \in Runs |-> KnownThere(r)],
     hook <- [r \in Runs |-> Barrier /\ win[r].epoch > FirstEpoch /\ \E w \in Workers : pc[r][w] = "turning"],
-    hooked <- [r \in Runs |-> IF Barrier /\ win[r].epoch > 1 THEN win[r].epoch - 1 ELSE 0],
+    epochs <- [r \in Runs |-> win[r].epoch],
+    broken <- [r \in Runs |-> win[r].epoch * Length \in failed[r]],
     left <- [r \in Runs |-> "true" \in quiet[r]],
     stream <- [c \in Consumers |-> [call |-> con[c].pc # "out", run |-> con[c].run, got |-> IF con[c].pc = "out" THEN con[c].got ELSE ""]],
     stops <- [s \in Stoppers |-> [call |-> stp[s].pc # "out", run |-> stp[s].run, got |-> stp[s].got]]

@@ -261,8 +261,8 @@ Refused ==
     /\ ~ENABLED Step
     /\ LET e == Event IN
         PrintT(<<"refused", number, at, Could(e),
-                 IF e.r \in 1 .. run THEN [window |-> win[e.r], workers |-> pc[e.r], idle |-> idle[e.r], takers |-> takers[e.r], present |-> present[e.r]]
-                 ELSE <<>> >>)
+                 IF e.r \notin 1 .. run THEN <<>>
+                 ELSE [window |-> win[e.r], workers |-> pc[e.r], idle |-> idle[e.r], takers |-> takers[e.r], present |-> present[e.r]]>>)
     /\ at' = Len(Log) + 2
     /\ UNCHANGED <<vars, number, fired>>
 

@@ -326,7 +326,7 @@ def parse(output: str, code: int, model: Model) -> Outcome:
             case Message.COVERAGE:
                 fired.clear()  # it is told from time to time; the last is the whole
             case Message.ACTION:
-                fired[re.sub(r"<(\w+) line (\d+),.* of module (\w+)>.*\n", r"\1 (\3, line \2)", text)] += int(_group(r".*:(\d+)", text))
+                fired[re.sub(r"<(\w+) line (\d+),.* of module (\w+)[^>]*>.*\n", r"\1 (\3, line \2)", text)] += int(_group(r".*:(\d+)", text))
             case Message.STATE:
                 trace.append((_group(r"\d+: <(\w+)", text).replace("Initial", "Init"), _variables(text)))
             case Message.BACK:

@@ -226,7 +226,7 @@ class Reader:
         got, bell, rank = "item", False, -1
         if conclude is not None:
             got = "ended" if conclude.result is None else "error"
-        elif event.got is not None and not event.got.__str__().startswith("after"):
+        elif event.got is not None and not str(event.got).startswith("after"):
             got = "over"
         elif takes[-1] == "nothing":
             ends = after is not None and after.what == "take" and not after.calls and after.got
@@ -252,7 +252,7 @@ class Reader:
                 self._add(i, "stopper", s, "join", event)
             elif looks == 0 and not threads:  # it was given up here, and takes itself out
                 self._stopped(i, s, event, told="false", timed=True)
-        elif any(made["what"] == "stop" and made["w"] == s for made in reversed(self._made)) and (event.got is True or self._joins(i)[1]):
+        elif event.got is True or self._joins(i)[1]:  # else it was given up before, or has only rung
             self._stopped(i, s, event, told=str(event.got).lower(), timed=event.args[0] is not None)
 
     def _stopped(self, i: int, s: int, event: Event, *, told: str, timed: bool) -> None:

@@ -331,3 +331,38 @@ def test_unknown_names_and_tiers_are_usage_errors(capsys, monkeypatch):
     assert "no model is called nonsense" in capsys.readouterr().err
     with pytest.raises(SystemExit, match="2"):
         check.main(["--tier", "nonsense"])
+
+
+# specs/README.md
+
+ROW = re.compile(r"^\| `(G\d+_\w+)` \|.*\| ([^|]*) \|$", re.MULTILINE)
+
+
+def rows() -> dict[str, list[str]]:
+    return {name: re.findall(r"[a-z][a-z-]+(?=,|$)", mutants.removesuffix(", and others")) for name, mutants in ROW.findall((SPECS / "README.md").read_text())}
+
+
+def shown(module: str) -> set[str]:
+    """Every property of the contract that a passing model of a module shows."""
+    models = [model for model in check.load().values() if model.module == module and model.expect == "ok"]
+    return {name for model in models for name in (*model.invariants, *model.properties) if re.match(r"G\d+_", name)}
+
+
+def test_the_page_lists_the_properties_that_models_of_the_monitor_show() -> None:
+    assert rows().keys() == shown("OrderedEnqueuer")
+
+
+def test_each_of_them_is_refuted_by_the_mutants_that_the_page_names() -> None:
+    expected = {name: model.expect for name, model in check.load().items() if model.module == "Mutants"}
+    for name, mutants in rows().items():
+        assert mutants
+        assert {expected[mutant] for mutant in mutants} == {name}
+
+
+def test_a_clause_of_the_contract_that_the_page_says_has_no_property_has_none() -> None:
+    text = re.search(r"^No property has: (.*?)\n\n", (SPECS / "README.md").read_text(), re.MULTILINE | re.DOTALL)[1]
+    without = set(re.findall(r"G\d+(?!\d*_)", text.replace("`G10_ErrorInRank`", "")))
+    with_one = {name.partition("_")[0] for name in rows()}
+    processes = {name.partition("_")[0] for name in shown("ProcessEnqueuer")}
+    clauses = {clause.id for clause in CONTRACT if clause.id.startswith("G")}
+    assert without == clauses - with_one - processes
