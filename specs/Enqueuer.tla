@@ -233,7 +233,7 @@ Next ==
 
 (* What a user may count on, if user code ends: the item that is waited for begins, the hook is called, calls return. *)
 NextBegins(r) == life[r] = "running" /\ next[r] < Last /\ next[r] \notin Ended(results[r]) /\ ItemBegins(r, next[r])
-NextEpoch(r) == life[r] = "running" /\ Ended(results[r]) = {} /\ \E fails \in BOOLEAN : EpochBegins(r, fails)
+NextEpoch(r) == life[r] = "running" /\ Ended(results[r]) = {} /\ next[r] = epochs[r] * Length /\ \E fails \in BOOLEAN : EpochBegins(r, fails)
 Liveness ==
     /\ \A r \in Runs : WF_vars(NextBegins(r)) /\ WF_vars(life[r] = "running" /\ HookBegins(r)) /\ WF_vars(NextEpoch(r))
     /\ \A c \in Consumers : WF_vars(Return(c)) /\ WF_vars(Skip(c))

@@ -102,6 +102,7 @@ CallTurned(error) ==
     /\ UNCHANGED gone
 
 CallLost(w) ==
+    /\ Deaths
     /\ w \notin gone
     /\ LET error == "worker " \o ToString(w)
            after == Lost(win, w, error)
@@ -119,6 +120,7 @@ CallConclude ==
     /\ UNCHANGED gone
 
 CallStop ==
+    /\ Stops
     /\ Calls("stop", <<>>, <<win.ready>>, Stop(win))
     /\ UNCHANGED gone
 
@@ -130,11 +132,11 @@ Next ==
     \/ \E w \in Workers :
         \/ CallClaim(w)
         \/ \E kind \in Kinds : CallPut(w, kind) \/ CallFinish(w, kind)
-        \/ Deaths /\ CallLost(w)
+        \/ CallLost(w)
     \/ \E error \in {""} \union (IF TurnFails THEN {"turn"} ELSE {}) : CallTurned(error)
     \/ CallTake
     \/ CallConclude
-    \/ Stops /\ CallStop
+    \/ CallStop
     \/ Over
 
 Spec == Init /\ [][Next]_vars

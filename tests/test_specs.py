@@ -339,7 +339,10 @@ ROW = re.compile(r"^\| `(G\d+_\w+)` \|.*\| ([^|]*) \|$", re.MULTILINE)
 
 
 def rows() -> dict[str, list[str]]:
-    return {name: re.findall(r"[a-z][a-z-]+(?=,|$)", mutants.removesuffix(", and others")) for name, mutants in ROW.findall((SPECS / "README.md").read_text())}
+    return {
+        name: re.findall(r"[a-z][a-z-]+(?=,|$)", mutants.removesuffix(", and others"))
+        for name, mutants in ROW.findall((SPECS / "README.md").read_text())
+    }
 
 
 def shown(module: str) -> set[str]:
