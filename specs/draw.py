@@ -101,7 +101,8 @@ def draw(nodes: Sequence[Node], edges: Sequence[tuple[Node, Node, str]], picture
             top, bottom = y[one] + half[one], y[other] - half[other] - (5 if other == way[-1] else 0)
             path += f" C{x[one]:.1f},{(top + bottom) / 2:.1f} {x[other]:.1f},{(top + bottom) / 2:.1f} {x[other]:.1f},{bottom:.1f}"
         lines.append(f'<path class="edge" d="{path}"/>')
-        labels.append(f'<text class="label" x="{x[way[1]]:.1f}" y="{y[way[1]] + 4:.1f}">{escape(label)}</text>')
+        place = f'x="{x[way[1]]:.1f}" y="{y[way[1]] + 4:.1f}"'
+        labels += [f'<text class="{kind}" {place}>{escape(label)}</text>' for kind in ("halo", "label")]
     boxes = [f'<g transform="translate({x[node]:.1f},{y[node]:.1f})">{pictures[node].svg}</g>' for node in nodes]
     left, right = min(x[node] - widths[node] / 2 for node in row), max(x[node] + widths[node] / 2 for node in row)
     wide = max(right - left, legend.width, 8.5 * len(title)) + 32
@@ -121,7 +122,7 @@ def draw(nodes: Sequence[Node], edges: Sequence[tuple[Node, Node, str]], picture
 STYLE: Final = (
     "text{font:12px sans-serif;text-anchor:middle;fill:#222}"
     ".title{font:bold 14px sans-serif;text-anchor:start}"
-    ".label{font:11px sans-serif;fill:#1a4f8b;stroke:#fff;stroke-width:4px;paint-order:stroke;stroke-linejoin:round}"
+    ".halo{font:11px sans-serif;fill:#fff;stroke:#fff;stroke-width:4px;stroke-linejoin:round}.label{font:11px sans-serif;fill:#1a4f8b}"
     ".note{font:11px sans-serif;text-anchor:start}"
     ".small{font:10px sans-serif;fill:#555}"
     ".edge{fill:none;stroke:#8a94a3;stroke-width:1.2;marker-end:url(#arrow)}"
