@@ -55,16 +55,17 @@ def lint(session: nox.Session) -> None:
 
 @nox.session(python=OLDEST)
 def specs(session: nox.Session) -> None:
-    """Check the models of specs/models.toml with TLC: those of the ci tier, or what is asked for (`-- --tier deep` goes on where it was).
+    """Check the models of specs/models.toml with TLC, those of the ci tier, and that covers, figures and traces agree with them.
 
-    What an entry gets wrong must be told: that is tried first.
+    What an entry gets wrong must be told: that is tried first. Arguments go to `specs/check.py`: `-- --tier deep` goes on where it was.
     """
-    session.install(*group("specs"))
+    session.install(".[test]", *group("specs"))
     session.run("python", "specs/check.py", "--self-test")
     session.run("python", "specs/check.py", *(session.posargs or ["--tier", "ci"]))
     if not session.posargs:
         session.run("python", "specs/cover.py", "--check")
         session.run("python", "specs/pictures.py", "--check")
+        session.run("python", "specs/traces.py")
 
 
 @nox.session(python=OLDEST)
