@@ -31,7 +31,16 @@ TakeMovesNothing(window) == window
 ResumedOne == 1
 ResumedTwo == 2
 
+TurnedReopens(window, error) ==
+    LET left == [window EXCEPT !.turning = FALSE, !.under = Without(@, window.claimed)] IN
+    IF error # "" THEN Cut(left, left.end, error)
+    ELSE [left EXCEPT !.end = SpanEnd(window), !.epoch = @ + 1, !.last = window.epoch + 1 >= Epochs]
+AdvancedBack(claimed, rank) == rank + 1
+
 (* Waiting: consumers *)
+
+RegisteredNot(c) == {}
+RegisteredAfterwards(c) == {c}
 
 OneTaker(r) == IF takers[r] = {} THEN {} ELSE {CHOOSE c \in takers[r] : TRUE}
 NoTaker(r) == {}

@@ -307,6 +307,10 @@ TooLate(c) == con[c].pc = "late"
 Returns(c, got) == [con EXCEPT ![c].pc = "out", ![c].permit = FALSE, ![c].got = got]
 Sequence(from, to) == [i \in 1 .. to - from |-> from + i - 1]
 
+(* Who finds nothing registers in the critical section in which it has looked, and not in a later one. *)
+Registered(c) == {c}
+RegisteredLate(c) == {}
+
 (* The bell needs no lock: it may ring after a consumer has looked at it, and before the consumer is among those that are woken. *)
 RingsNow(c, there) == IF Bell /\ ~there /\ ~TooLate(c) THEN BOOLEAN ELSE {FALSE}
 Started(r) == {w \in Workers : pc[r][w] # Absent}
@@ -357,7 +361,7 @@ TakeItem(c) ==
                ELSE /\ con' = [other \in Consumers |->
                                 IF other = c THEN [con[c] EXCEPT !.pc = IF Bell THEN "registered" ELSE "parked", !.permit = FALSE]
                                 ELSE [con[other] EXCEPT !.permit = @ \/ (rings /\ other \in waiters)]]
-                    /\ takers' = [takers EXCEPT ![r] = waiters \union {c}]
+                    /\ takers' = [takers EXCEPT ![r] = waiters \union Registered(c)]
             /\ UNCHANGED <<run, boot, pc, present, joiners, stp, begun, hooks, failed, raised, quiet>>
 
 Hears(c) == rung[con[c].run]
@@ -366,7 +370,8 @@ Hears(c) == rung[con[c].run]
 LookAtBell(c) ==
     /\ con[c].pc = "registered"
     /\ con' = [con EXCEPT ![c].pc = IF Hears(c) THEN "interrupted" ELSE "parked", ![c].got = IF Hears(c) THEN "stop" ELSE ""]
-    /\ UNCHANGED <<shared, stp, history>>
+    /\ takers' = [takers EXCEPT ![con[c].run] = @ \union RegisteredLate(c)]
+    /\ UNCHANGED <<run, win, boot, idle, waking, pc, permits, present, joiners, rung, stp, history>>
 
 HasTimeout(c) == c \in Impatient
 
@@ -556,7 +561,8 @@ G16_StreamKeepsRun == [][\A c \in Consumers : con[c].run # 0 => con'[c].run \in 
 G19_OverForGood == [][\A r \in Runs : Over(r) => Over(r)']_vars
 G22_InterruptLosesNothing == [][\A c \in Consumers : con[c].pc = "interrupted" /\ con'[c].pc = "out" => \A r \in Runs : win'[r].rank = win[r].rank]_vars
 Served(r) == {c \in Consumers : con[c].run = r /\ con[c].pc # "out" /\ con'[c].pc = "out" /\ con'[c].got = "item"}
-G24_OneConsumer == [][\A r \in Runs : Cardinality(Served(r)) <= 1 /\ (Served(r) # {} => Delivers(r))]_vars
+G24_OneConsumer == [][\A r \in Runs : Cardinality(Served(r)) <= 1
+                        /\ (Served(r) # {} => \A i \in 1 .. Len(seen[r]) : seen[r][i] # seen'[r][Len(seen'[r])])]_vars
 G26_TimeoutKeepsRank == [][\A c \in Consumers : con[c].pc = "late" /\ con'[c].got = "timeout" =>
                             win'[con[c].run].rank \notin DOMAIN win'[con[c].run].ready]_vars
 
