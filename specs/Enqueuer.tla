@@ -74,7 +74,7 @@ Start ==
 (* G1: once. G4: within the window. G7: not before the hook. G16: not after a stop that returned true. *)
 ItemBegins(r, rank) ==
     /\ life[r] # "new" /\ ~left[r]
-    /\ rank \notin begun[r]
+    /\ rank \notin begun[r] \union DOMAIN results[r]
     /\ rank < next[r] + Size
     /\ Cardinality(calls[r]) < W
     /\ rank \div Length < epochs[r]
@@ -116,7 +116,7 @@ EpochBegins(r, fails) ==
 ItemLost(r, rank) ==
     /\ life[r] = "running"
     /\ rank \notin begun[r]
-    /\ rank < next[r] + Size
+    /\ rank < next[r] + Size /\ rank \div Length < epochs[r]
     /\ results' = [results EXCEPT ![r] = Known(@, rank, "error")]
     /\ UNCHANGED <<run, life, next, begun, calls, hook, epochs, broken, left, stream, stops>>
 
