@@ -105,7 +105,8 @@ class Run(Generic[T]):
         self._outer: Final = current.get()  # G14: the item that starts this run, if one does; a stop of its run must not wait for it here
         self._watch: Final = weakref.ref(owner, _ringer(self))  # G20: nobody can reach the run any more, except its own threads
         # All that follows is guarded by _lock, with these exceptions: _rung is only ever set, and may be set and read by anyone; ring() reads
-        # _parkers and _takers in one step each; a worker reads its own parker, which was there before it started.
+        # _parkers and _takers in one step each; a worker reads its own parker, which was there before it started; stop() reads _present when
+        # no other thread runs any more.
         self._window: Final[Window[T]] = self.make_window()
         self._idle: Final[dict[int, Parker]] = {}  # by number
         self._takers: Final[dict[Parker, None]] = {}
@@ -481,6 +482,8 @@ class Run(Generic[T]):
         if self._lock.owned():  # called by what interrupted a critical section of this very thread
             self.ring()
             return False
+        if self._terms.runtime.finalizing():  # G20: no other thread will ever run again, also one that has the lock
+            return not self._present
         with self._lock:
             never_taken = self._end()
         del never_taken  # outside the lock
@@ -518,8 +521,6 @@ class Run(Generic[T]):
                     if not self._present:
                         break
                     stuck = bool(self._window.under_way)
-                if runtime.finalizing():  # G20: no thread of the run will ever run again
-                    return False
                 if timeout is None:
                     parker.park()
                     continue

@@ -170,7 +170,7 @@ BootLeave ==
     /\ ToStart = {} \/ win[run].state # "running"
     /\ boot' = [boot EXCEPT ![run] = "begin"]
     /\ present' = [present EXCEPT ![run] = @ - 1]
-    /\ WakeJoiners(run)  \* start() waits among them
+    /\ IF present[run] = 1 THEN WakeJoiners(run) ELSE UNCHANGED <<joiners, stp>>
     /\ UNCHANGED <<run, win, idle, waking, pc, permits, takers, rung, con, history>>
 
 (* All are there: they may begin (start). *)
