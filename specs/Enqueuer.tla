@@ -192,21 +192,21 @@ ReturnWithout(c, got) ==
 ----------------------------------------------------------------------------
 (* stop() *)
 
-Over(r) ==
+Ends(r) ==
     /\ life' = [life EXCEPT ![r] = IF @ = "running" THEN "stopped" ELSE @]
     /\ results' = [results EXCEPT ![r] = None]
 
 CallStop(s) ==
     /\ ~stops[s].call
     /\ run > 0
-    /\ Over(run)
+    /\ Ends(run)
     /\ stops' = [stops EXCEPT ![s] = [call |-> TRUE, run |-> run, got |-> ""]]
     /\ UNCHANGED <<run, next, begun, calls, hook, epochs, broken, left, stream>>
 
 (* An item or a finalizer stops the run, and nobody waits. It may come while a consumer is skipping Nones. *)
 RequestStop(r) ==
     /\ life[r] = "running"
-    /\ Over(r)
+    /\ Ends(r)
     /\ \E rank \in Skipped(r) : next' = [next EXCEPT ![r] = rank]
     /\ UNCHANGED <<run, begun, calls, hook, epochs, broken, left, stream, stops>>
 

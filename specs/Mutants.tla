@@ -35,6 +35,7 @@ TurnedReopens(window, error) ==
     LET left == [window EXCEPT !.turning = FALSE, !.under = Without(@, window.claimed)] IN
     IF error # "" THEN Cut(left, left.end, error)
     ELSE [left EXCEPT !.end = SpanEnd(window), !.epoch = @ + 1, !.last = window.epoch + 1 >= Epochs]
+MayOverlapAlways(window) == TRUE
 AdvancedBack(claimed, rank) == rank + 1
 
 (* Waiting: consumers *)
@@ -61,7 +62,9 @@ WokenTooLate(window, sleepers, coming) == Woken(window, window.rank - 1, sleeper
 ComingForEver(r) == waking[r]
 DismissedNobody(r) == {}
 
-(* Stopping *)
+(* Starting and stopping *)
+
+StartsAnyway == run > 0 => boot[run] = "done"
 
 OwnIsLatest(r) == run
 GoneAtOnce(r) == TRUE

@@ -2,9 +2,9 @@
 (***************************************************************************)
 (* The monitor: `enqueuer/_run.py`. Worker threads claim, compute and put, *)
 (* consumers take, anyone may stop, and all that they share is guarded by  *)
-(* one lock. One action is one critical section, and has the name of the   *)
-(* method that it is in. What threads do between two of them (user code,   *)
-(* parking) is an action of its own only if somebody could see it.         *)
+(* one lock. One action is one critical section, or one step outside of    *)
+(* the lock that another thread could see (user code, parking). It is      *)
+(* named after what it does; the method that it is in stands beside it.    *)
 (*                                                                         *)
 (* Waiting: who finds nothing to do registers in a wait set, leaves the    *)
 (* lock, and parks until its parker has a permit. A waker takes it out of  *)
@@ -105,17 +105,20 @@ Woken(window, rank, sleepers, coming) ==
 WokenByClaim(window, sleepers, coming) == Woken(window, window.rank, sleepers, coming)
 WokenByTake(window, sleepers, coming) == Woken(window, window.rank, sleepers, coming)
 
+(* Threads know their run, and look for no other (G16). *)
+Own(r) == r
+
 (* Worker w claims, out of `window` and with `sleepers` in the wait set (_claim). It also does what its caller has to with the window. *)
 Claims(r, w, window, sleepers, coming) ==
     IF rung[r] \/ window.state # "running"
-    THEN /\ win' = [win EXCEPT ![r] = window]
+    THEN /\ win' = [win EXCEPT ![Own(r)] = window]
          /\ idle' = [idle EXCEPT ![r] = sleepers]
          /\ waking' = [waking EXCEPT ![r] = coming]
          /\ pc' = [pc EXCEPT ![r][w] = "leave"]
          /\ permits' = [permits EXCEPT ![r] = @ \ {w}]
     ELSE LET claimed == Claim(window, w) IN
          \E woken \in WokenByClaim(claimed, sleepers, coming) :
-            /\ win' = [win EXCEPT ![r] = claimed]
+            /\ win' = [win EXCEPT ![Own(r)] = claimed]
             /\ idle' = [idle EXCEPT ![r] = (sleepers \ woken) \union (IF claimed = window THEN {w} ELSE {})]
             /\ waking' = [waking EXCEPT ![r] = coming \/ woken # {}]
             /\ permits' = [permits EXCEPT ![r] = (@ \ {w}) \union woken]
@@ -135,10 +138,12 @@ Forgets ==
          /\ begun' = [begun EXCEPT ![run] = [rank \in DOMAIN @ |-> 0]]
     ELSE UNCHANGED <<win, seen, begun>>
 
-(* A run can be started when the one before is over: start() stops it first. *)
+(* start() raises while a run is on: G18. *)
+MayStart == run > 0 => Over(run) /\ boot[run] = "done"
+
 Start ==
     /\ run < R
-    /\ run > 0 => Over(run) /\ boot[run] = "done"
+    /\ MayStart
     /\ run' = run + 1
     /\ boot' = [boot EXCEPT ![run + 1] = "arrive"]
     /\ Forgets
@@ -216,9 +221,6 @@ ItemHangs(r, w) ==
     /\ pc' = [pc EXCEPT ![r][w] = "hanging"]
     /\ UNCHANGED <<run, win, boot, idle, waking, permits, present, takers, joiners, rung, con, stp, history>>
 
-(* Threads know their run, and look for no other (G16). *)
-Own(r) == r
-
 Computes(r, w) == pc[r][w] \in {"computing", "hanging"}
 
 (* It has given an item, which may be None (_put). *)
@@ -253,7 +255,7 @@ TurnEpoch(r, w, error) ==
     /\ pc[r][w] = "turning"
     /\ error \in IF HookFails THEN {"", "hook"} ELSE {""}
     /\ Claims(r, w, Turned(win[r], error), idle[r], waking[r])
-    /\ failed' = [failed EXCEPT ![r] = IF error # "" THEN @ \union {win[r].end} ELSE @]
+    /\ failed' = [failed EXCEPT ![r] = IF error # "" THEN @ \union {win[r].claimed} ELSE @]
     /\ WakeTakers(r)
     /\ UNCHANGED <<run, boot, present, joiners, rung, stp, begun, seen, hooks, raised, quiet>>
 
@@ -523,6 +525,7 @@ G1_Complete == \A r \in Runs : win[r].state = "ended" =>
     /\ Rotating => \A w \in Workers : win[r].turns[w] = Forever
 G2_InOrder == \A r \in Runs : \A i \in 1 .. Len(seen[r]) : seen[r][i] = seen[r][1] + i - 1
 G27_Resumes == \A r \in Runs : seen[r] # <<>> => seen[r][1] = BeginAt
+SerialIsOne == Serial => \A r \in Runs : Cardinality(Busy(r)) <= 1
 G3_NoneSkipped == \A c \in Consumers : con[c].got # "none"
 G4_Bounded == \A r \in Runs : win[r].state = "running" =>
     /\ Cardinality(Busy(r)) + Cardinality(DOMAIN win[r].ready) <= Size
@@ -550,12 +553,15 @@ G22_OnlyWaitersWait == \A r \in Runs :
     /\ \A w \in idle[r] : pc[r][w] \in {"parked", "leave"}
 (* Nobody sleeps beside work: who could claim is awake, or will be woken by the one that is coming. *)
 G21_NobodySleepsBesideWork == \A r \in Runs : ~Over(r) /\ boot[r] = "done" =>
-    waking[r] \/ \A w \in idle[r] : ~Claimable(win[r], win[r].rank, w)
+    IF waking[r] THEN \E w \in Workers \ idle[r] : pc[r][w] = "parked" /\ w \in permits[r]
+    ELSE \A w \in idle[r] : ~Claimable(win[r], win[r].rank, w)
 
 (* What no step may do *)
 
 Delivers(r) == Len(seen'[r]) > Len(seen[r])
 G16_NothingAfterStop == [][\A r \in Runs : quiet[r] # {} => ~Delivers(r)]_vars
+G16_NothingAfterEnd == [][\A r \in Runs : Over(r) => ~Delivers(r)]_vars
+G16_StragglersApart == [][\A r \in Runs, w \in Workers : pc'[r][w] # pc[r][w] => \A other \in Runs \ {r} : win'[other] = win[other]]_vars
 G17_RunsApart == [][\A r \in Runs : r < run /\ Over(r) => ~Delivers(r)]_vars
 G16_StreamKeepsRun == [][\A c \in Consumers : con[c].run # 0 => con'[c].run \in {0, con[c].run}]_vars
 G19_OverForGood == [][\A r \in Runs : Over(r) => Over(r)']_vars
@@ -569,7 +575,7 @@ G26_TimeoutKeepsRank == [][\A c \in Consumers : con[c].pc = "late" /\ con'[c].go
 (* What must come to pass *)
 
 G21_Progress == \A c \in Consumers : con[c].pc # "out" ~> con[c].pc = "out"
-G5_Endless == [](run = R /\ boot[R] = "done" => <>(Over(R) \/ Len(seen[R]) = Last - BeginAt))
+G5_Endless == [](run = R /\ boot[R] = "done" => <>((Over(R) /\ win[R].state # "ended") \/ Len(seen[R]) = Last - BeginAt))
 G14_StopReturns == \A s \in Stoppers : stp[s].pc # "out" ~> stp[s].pc = "out"
 G15_StopTimeout == \A s \in Timed : stp[s].pc # "out" ~> stp[s].pc = "out"
 G20_WorkersLeave == \A r \in Runs : Over(r) /\ run >= r ~> \A w \in Workers : pc[r][w] \in {Absent, "gone", "hanging"}

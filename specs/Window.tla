@@ -1,7 +1,7 @@
 ------------------------------- MODULE Window -------------------------------
 (***************************************************************************)
 (* One run as a pure state machine: `enqueuer/_window.py`, an operator for *)
-(* each of its methods. Nothing here waits, and nothing is shared.         *)
+(* each method. Nothing here waits, and nothing is shared.         *)
 (*                                                                         *)
 (* The window is the ranks from `rank`, the next to take, up to `Size`     *)
 (* further. A rank in it is unclaimed, then under way, then ready, then    *)
@@ -35,10 +35,13 @@ With(dict, rank, value) == [key \in DOMAIN dict \union {rank} |-> IF key = rank 
 Without(dict, rank) == [key \in DOMAIN dict \ {rank} |-> dict[key]]
 Max(a, b) == IF a > b THEN a ELSE b
 
+(* rank: the next to take; claimed: the next to claim; end: the first that is not open; last: whether the stream ends there, with `error`;
+   epoch: the one that the next turn begins; turning: whether somebody has the turn, at first start(); turns: the next rank of each worker;
+   under: rank -> worker that computes it; ready: rank -> what came out. *)
 NewWindow ==
     [ state |-> "running", rank |-> Resumed, claimed |-> Resumed, end |-> Resumed,
       last |-> FirstEpoch >= Epochs, error |-> "", epoch |-> FirstEpoch,
-      turning |-> TRUE, turns |-> IF Rotating THEN [worker \in Workers |-> worker] ELSE <<>>,
+      turning |-> TRUE, turns |-> IF Rotating THEN [worker \in Workers |-> Resumed + worker] ELSE <<>>,
       under |-> Nothing, ready |-> Nothing ]
 
 Begin(win) == [win EXCEPT !.turning = FALSE]  \* start(): the workers are there
@@ -48,11 +51,13 @@ NextOf(win, worker) == IF Rotating THEN win.turns[worker] ELSE win.claimed
 InBound(win, rank, worker) == NextOf(win, worker) < rank + Size  \* G4
 MayTurn(win, rank) == ~(win.last \/ win.turning \/ (Barrier /\ rank < win.end))  \* G7
 
+MayOverlap(win) == ~Serial \/ win.under = Nothing
+
 (* Whether Claim(win, worker) would give something, were `rank` the next to take. *)
 Claimable(win, rank, worker) ==
     /\ InBound(win, rank, worker)
     /\ IF NextOf(win, worker) < win.end
-       THEN ~(Serial /\ win.under # Nothing)
+       THEN MayOverlap(win)
        ELSE MayTurn(win, rank)
 
 Advanced(claimed, rank) == IF rank >= claimed THEN rank + 1 ELSE claimed
@@ -102,7 +107,7 @@ Hole(win, rank) ==
     /\ Rotating
     /\ rank < win.end
     /\ rank \notin DOMAIN win.under
-    /\ win.turns[rank % W] = Forever
+    /\ win.turns[(rank - Resumed) % W] = Forever
 
 Takeable(win) == win.rank \in DOMAIN win.ready \/ Hole(win, win.rank)
 
