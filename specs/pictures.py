@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
-import tomllib
 from dataclasses import dataclass
 from typing import Final
 
-from cover import BASE, HERE, WINDOW, Value, dump, pairs, scan, window
+from cover import BASE, HERE, MODELS, WINDOW, Value, dump, keep, pairs, scan, window
 from draw import Picture, draw
 
 CELL: Final = 30
@@ -141,7 +139,7 @@ CONSUMER: Final = {"out": "is elsewhere", "look": "calls next()", "parked": "wai
 
 def of_monitor() -> str:
     """Return the drawing of one run with one worker and one consumer, from where start() returns; each edge is a critical section."""
-    defaults = tomllib.loads((HERE / "models.toml").read_text())["defaults"]["OrderedEnqueuer"]
+    defaults = MODELS["defaults"]["OrderedEnqueuer"]
     nodes, links = scan(dump("OrderedEnqueuer", {**defaults, **MONITOR}))
     looks = {name: json.dumps(_monitor(node)) for name, node in nodes.items() if node["boot"] == ["done"]}
     drawn = dict.fromkeys(sorted({looks[target] for _, target, action in links if action == "BeginRun"}))
@@ -182,17 +180,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="State diagrams, drawn from TLC's state graphs of the smallest models.")
     parser.add_argument("--check", action="store_true", help="write nothing; fail if a figure is not what its model gives")
     check = parser.parse_args().check
-    stale = []
-    for name in [*FIGURES, "monitor"]:
-        path = HERE / "figures" / f"{name}.svg"
-        text = of_monitor() if name == "monitor" else of_window(name)
-        if not check:
-            path.parent.mkdir(exist_ok=True)
-            path.write_text(text)
-        elif not path.is_file() or path.read_text() != text:
-            stale.append(name)
-    if stale:
-        sys.exit(f"not what the model gives: {', '.join(stale)}; run python specs/pictures.py")
+    texts = {name: of_window(name) for name in FIGURES} | {"monitor": of_monitor()}
+    keep({HERE / "figures" / f"{name}.svg": text for name, text in texts.items()}, check=check)
 
 
 if __name__ == "__main__":

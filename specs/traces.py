@@ -13,7 +13,6 @@ Exit codes: 0 all so, 1 something else, 2 nothing could be run.
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import os
 import re
 import signal
@@ -32,6 +31,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final, Protocol, TypeAlias, cast
 
+from check import UsageError, package
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
@@ -336,18 +336,6 @@ def configuration(constants: Constants, readings: Sequence[Reader], *, explains:
 
 
 # TLC
-
-
-class UsageError(Exception):
-    """Nothing can be run; the text says why."""
-
-
-def package(name: str) -> Path:
-    """Return the folder of an installed package."""
-    spec = importlib.util.find_spec(name)
-    if spec is None or not spec.submodule_search_locations:
-        raise UsageError(f"{name} is not installed: `{sys.executable} -m pip install --group specs` (pip 25.1 or newer) does it")
-    return Path(spec.submodule_search_locations[0])
 
 
 @dataclass(slots=True)
