@@ -196,6 +196,14 @@ class _Worker:
                 except BlockingIOError:
                     self._await(self._write)
 
+    def answer(self) -> tuple[int, memoryview]:
+        """Return the answer to the first of what was begun, or raise `_Died`."""
+        since = time.monotonic()
+        message = self.receive()
+        self.short = time.monotonic() - since < SHORT
+        del self.begun[0]
+        return message
+
     def receive(self) -> tuple[int, memoryview]:
         """Return the next message, or raise `_Died`."""
         data, self._rest = self._rest, bytearray()
@@ -382,10 +390,7 @@ class Processes(Generic[T]):
                     one.begin(lost or [(epoch, index)])
                 if one.short and len(one.begun) <= LOW and (following := self._ahead(worker)):
                     one.begin(following)
-                since = time.monotonic()
-                kind, message = one.receive()
-                one.short = time.monotonic() - since < SHORT
-                del one.begun[0]
+                kind, message = one.answer()
             except _Died as died:
                 ready, lost = one.ready, one.begun
                 code = one.exitcode()

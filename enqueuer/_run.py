@@ -505,7 +505,8 @@ class Run(Generic[T]):
     def ring(self) -> None:
         """Ask for the end without the lock, from anywhere: someone who holds it, or comes to, will answer."""
         self._rung = True
-        for parker in (*self._parkers, *self._takers):
+        waiting = (*self._parkers, *self._takers)
+        for parker in waiting:
             parker.unpark()
 
     def _join(self, timeout: float | None) -> bool:
