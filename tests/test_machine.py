@@ -15,7 +15,7 @@ from typing import Final, cast
 
 import pytest
 from _pytest.mark import ParameterSet
-from hypothesis import settings
+from hypothesis import Phase, settings
 from hypothesis.errors import Flaky
 from hypothesis.stateful import run_state_machine_as_test
 
@@ -27,8 +27,11 @@ register_profiles()
 PROFILE: Final = os.environ.get("HYPOTHESIS_PROFILE", "dev")
 CI: Final = settings.get_profile("ci")
 SECONDS: Final = {"dev": 120, "ci": 300, "deep": 1200}
-APART: Final = settings(settings.get_profile(PROFILE), max_examples={"dev": 25, "ci": 100, "deep": 1000}[PROFILE])
-"""In process mode, where an example takes a third of a second: each starts several processes."""
+APART: Final = settings(
+    settings.get_profile(PROFILE), max_examples={"dev": 25, "ci": 100, "deep": 1000}[PROFILE], phases=(Phase.explicit, Phase.reuse, Phase.generate)
+)
+"""In process mode, where an example takes a third of a second: each starts several processes. What is found is told as it was found: to shrink
+what a slow machine has a part in takes longer than the limit, and then nothing is told."""
 APART_CI: Final = settings(CI, max_examples=60)
 METHODS: Final = [pytest.param(method, marks=() if method == "fork" else pytest.mark.deep) for method in PROCESSES]
 
