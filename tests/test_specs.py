@@ -1,4 +1,7 @@
-"""`specs/check.py` without TLC: what it reads, and what it makes of TLC's words. With TLC, `check.py --self-test` does the same."""
+"""`specs/check.py` without TLC: what it reads, and what it makes of TLC's words. With TLC, `check.py --self-test` does the same.
+
+And what `specs/traces.py` makes of records: in which order a spec is told what processes have done.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ from types import ModuleType
 import pytest
 
 from enqueuer.guarantees import CONTRACT
+from enqueuer.testing.events import Call, Event
 
 SPECS = Path(__file__).parents[1] / "specs"
 
@@ -331,6 +335,58 @@ def test_unknown_names_and_tiers_are_usage_errors(capsys, monkeypatch):
     assert "no model is called nonsense" in capsys.readouterr().err
     with pytest.raises(SystemExit, match="2"):
         check.main(["--tier", "nonsense"])
+
+
+# specs/traces.py
+
+
+@pytest.fixture
+def read(monkeypatch):
+    """Return what a log of one run with one worker process, which ends with these events, is for the spec."""
+    monkeypatch.syspath_prepend(str(SPECS))
+    traces = importlib.import_module("traces")
+    start = Event(1, "main", "start", (1, 2, False, False, False, None, 0, 0, 0, 0))
+    before = [start, Event(1, "boot", "_start", (0,)), Event(1, "worker-0", "_work", calls=(Call("claim", (0,), 0),))]
+
+    def read(*events):
+        made = traces.Reader(traces.Log("", [*before, *events])).read()
+        return [(each["by"], each["what"], each["kind"]) for each in made[3:]]
+
+    return read
+
+
+READY = [Event(1, "worker-0", "receive", (), (), "ready"), Event(1, "worker-0", "_await")]
+ASKED = Event(1, "worker-0", "begin", (0, 0))
+ANSWERED = [Event(1, "worker-0", "receive", (0, 0), (), "item"), Event(1, "worker-0", "_put", (), (Call("put", (0, None)),))]
+DIED = [Event(1, "worker-0", "receive", (0, 0), (Call("exitcode", (), -9),), "died"), *(Event(1, "worker-0", "_bury", (0,)) for _ in range(2))]
+STOP, HALT, KILL = (Event(1, "main", what) for what in ("stop", "halt", "kill"))
+
+
+def test_an_answer_was_written_before_it_was_read(read):
+    told = read(*READY, ASKED, *ANSWERED)
+    written, heard, asked, answered, received = told
+    assert (written, heard) == (("process", "ready", ""), ("worker", "hear", ""))
+    assert asked == ("worker", "ask", "")
+    assert (answered, received) == (("process", "answer", "none"), ("worker", "receive", "none"))
+
+
+def test_nothing_is_written_after_a_kill_and_nobody_becomes_ready_after_a_halt(read):
+    halt, kill, answer = ("stopper", "halt", ""), ("stopper", "kill", ""), ("process", "answer", "none")
+    told = read(*READY, ASKED, STOP, HALT, KILL, *ANSWERED)
+    assert told.index(halt) < told.index(answer) < told.index(kill)
+    told = read(STOP, HALT, *READY, KILL)
+    assert told.index(("process", "ready", "")) < told.index(halt) < told.index(("worker", "hear", "")) < told.index(kill)
+
+
+def test_a_death_is_a_retry_if_another_process_is_started_and_else_ends_the_stream(read):
+    again = Event(1, "worker-0", "_start", (0,))
+    failed = Event(1, "worker-0", "_finish", (), (Call("finish", (0, "WorkerDiedError")),))
+    assert [what for _, what, _ in read(*READY, ASKED, *DIED, again)][-2:] == ["retry", "replace"]
+    assert [what for _, what, _ in read(*READY, ASKED, *DIED, failed)][-2:] == ["ask", "raise"]
+
+
+def test_what_a_thread_ends_as_it_leaves_is_no_death(read):
+    assert [what for _, what, _ in read(*READY, *DIED[1:], Event(1, "worker-0", "_leave"))] == ["ready", "hear", "leave"]
 
 
 # specs/README.md

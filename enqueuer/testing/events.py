@@ -12,7 +12,8 @@ A record says what was called and what came back, never what the window looked l
 
 How it sees everything without a hook in the code: the lock that the runtime makes knows who takes it (the name of the method that stands
 around `with self._lock`) and writes one record at the end of the outermost `with`, before it is released. A run gets its number, and a
-window that notes its calls, in the critical section that makes it the enqueuer's.
+window that notes its calls, in the critical section that makes it the enqueuer's. So does the engine of process mode: its lock tells of
+processes that come and go, and a pipe that notes its messages of what the thread that owns one did with it.
 
 Limits: one recorder watches one enqueuer. Whoever interrupts a thread by a signal may do so inside the recorder, which is no C code as the
 real lock is: the lock may stay held. To try interrupts, let a parker raise them.
@@ -30,7 +31,9 @@ from types import FrameType, TracebackType
 from typing import Final, Protocol, TypeAlias, TypeVar, cast
 
 from .. import Place, Plan, Span
+from .._border import HEADER, Kind
 from .._enqueuers import SequenceEnqueuer
+from .._processes import Processes, _Died, _Worker
 from .._run import Run
 from .._runtime import REAL
 from .._types import Lock, Parker, Process, Runtime, Thread
@@ -46,7 +49,7 @@ Values: TypeAlias = tuple[Value, ...]
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """What a critical section called: a method of the window, or `unpark` of somebody's parker.
+    """What a critical section called: a method of the window, or `unpark` of somebody's parker. Where a process has died: its `exitcode`.
 
     Attributes:
         name: Of the method.
@@ -71,12 +74,16 @@ class Event:
         who: "worker-0", "boot" (the thread that starts the workers), or the name of the thread that consumes, starts or stops.
         what: Name of the method whose critical section this is, as it stands in the code; or one of those without a lock:
             "stop returns" and "join" (of a worker's thread), which stand after what they waited for, "ring", which stands before it rings, and
-            "exits", the last that a worker's thread does.
-        args: Of `start`: workers, max_queue_size, barrier, serial, rotating, epochs, and the place where the plan starts (epoch, position, rank).
-            Of `stop returns`: the timeout. Of `join`: the worker.
+            "exits", the last that a worker's thread does. Of worker processes: `_start`, `_await` (it is ready), `_bury` (which has two),
+            `halt` and `kill` are critical sections of the engine; `send` (the state) and `begin`, which stand before what they do, and
+            `receive`, which stands after, are messages.
+        args: Of `start`: workers, max_queue_size, barrier, serial, rotating, epochs, and the place where the plan starts (epoch, position, rank);
+            with worker processes, how often an item is computed again, too.
+            Of `stop returns`: the timeout. Of `join`: the worker. Of `_start` and `_bury`: the worker that the process is, or was, for.
+            Of `begin`: epoch and index of each item that is asked for. Of `receive`: those of the item that the answer should be to.
         calls: What was called in it, in that order.
         got: What came of it, where no call says so: the name of the exception that leaves the critical section; "after ..." with the name of
-            the one that was being handled when it began; what `stop` returned.
+            the one that was being handled when it began; what `stop` returned; what was received: "ready", "item", "error", "end", or "died".
         clock: Seconds since the recorder was made.
     """
 
@@ -134,9 +141,10 @@ class _Section:
     """A critical section that is under way."""
 
     what: str
-    run: Run[object]
+    of: Run[object] | Processes[object]
     after: str | None
     owner: SequenceEnqueuer[object] | None = None  # whose start() it is
+    args: Values = ()
     calls: list[Call] = field(default_factory=list[Call])
 
 
@@ -172,11 +180,20 @@ class Recorder:
             vars(run)["_window"] = _Noting(cast("Window[object]", run._window), self)
             vars(run)["recorder"] = self
             vars(run)["number"] = 0
-            run.__class__ = _watched(type(run))
+            run.__class__ = _watched(_Watched, type(run))
+            engine = cast("object", run._terms.compute)
+            if isinstance(engine, Processes):
+                made = cast("Processes[object]", engine)
+                vars(made)["recorder"] = self
+                vars(made)["number"] = 0
+                made.__class__ = _watched(_Employing, type(made))
 
     def enter(self, frame: FrameType) -> _Section | None:
         """A lock was taken, there: return the critical section that begins, None if it is not a run's."""
         code, subject = frame.f_code, frame.f_locals.get("self")
+        if isinstance(subject, _Employing):
+            worker = frame.f_locals.get("number", frame.f_locals.get("worker"))
+            return _Section(code.co_name, cast("Processes[object]", subject), None, args=() if worker is None else (worker,))
         run, owner = subject, None
         if isinstance(subject, SequenceEnqueuer):
             owner = cast("SequenceEnqueuer[object]", subject)
@@ -192,15 +209,18 @@ class Recorder:
     def leave(self, section: _Section, error: BaseException | None) -> None:
         """It ends: its lock is about to be released."""
         self.here.section = None
-        number = _number(section.run)
-        args: Values = ()
-        if section.owner is not None:
-            if number or section.owner._run is not section.run:
-                return  # another is on, or it has failed to start
-            args = _terms(section.run)
-        if not number:
-            self._runs += 1
-            number = vars(section.run)["number"] = self._runs
+        number, args = _number(section.of), section.args
+        if isinstance(section.of, Run):
+            run, engine = section.of, section.of._terms.compute
+            if section.owner is not None:
+                if number or section.owner._run is not run:
+                    return  # another is on, or it has failed to start
+                args = (*_terms(run), *((section.owner._retries,) if isinstance(engine, Processes) else ()))
+            if not number:
+                self._runs += 1
+                number = vars(run)["number"] = self._runs
+                if isinstance(engine, Processes):
+                    vars(cast("object", engine))["number"] = number
         self.add(number, section.what, args, section.calls, _name(error) or section.after)
 
     def note(self, call: Call) -> None:
@@ -260,8 +280,48 @@ class _Watched(Run[T]):
             here.section = section
 
 
-def _watched(kind: type[Run[T]]) -> type[Run[T]]:
-    return cast("type[Run[T]]", type(_Watched.__name__, (_Watched, kind), {}))
+class _Employing(Processes[T]):  # type: ignore[misc]  # pyright: ignore[reportGeneralTypeIssues] - final for everybody else
+    """What the engine of a recorded run does besides."""
+
+    recorder: Recorder
+    number: int
+
+    def _start(self, number: int) -> _Worker:
+        one = super()._start(number)
+        vars(one)["recorder"] = self.recorder
+        vars(one)["number"] = self.number
+        one.__class__ = _Telling
+        return one
+
+
+class _Telling(_Worker):  # type: ignore[misc]  # pyright: ignore[reportGeneralTypeIssues] - final for everybody else
+    """A worker process whose messages are noted."""
+
+    recorder: Recorder
+    number: int
+
+    def begin(self, places: list[tuple[int, int]]) -> None:
+        self.recorder.add(self.number, "begin", tuple(each for place in places for each in place))
+        super().begin(places)
+
+    def send(self, data: bytes) -> None:
+        if HEADER.unpack_from(data)[1] == Kind.STATE:
+            self.recorder.add(self.number, "send")
+        super().send(data)
+
+    def receive(self) -> tuple[int, memoryview]:
+        place = self.begun[0] if self.begun else ()
+        try:
+            kind, message = super().receive()
+        except _Died:
+            self.recorder.add(self.number, "receive", place, [Call("exitcode", (), self.exitcode())], "died")
+            raise
+        self.recorder.add(self.number, "receive", place, got=Kind(kind).name.lower())
+        return kind, message
+
+
+def _watched(watching: type[object], kind: type[T]) -> type[T]:
+    return cast("type[T]", type(watching.__name__, (watching, kind), {}))
 
 
 @dataclass(frozen=True, slots=True)
@@ -359,9 +419,10 @@ class _Lock:
 
 class _Parker:
     def __init__(self, recorder: Recorder, inner: Parker) -> None:
-        section = recorder.here.section
-        of_worker = section is not None and section.what == "_start_worker"
-        self._owner: Final = f"worker-{len(section.run._parkers)}" if section is not None and of_worker else recorder.who()
+        section, owner = recorder.here.section, recorder.who()
+        if section is not None and section.what == "_start_worker":
+            owner = f"worker-{len(cast('Run[object]', section.of)._parkers)}"
+        self._owner: Final = owner
         self._note: Final = recorder.note
         self._inner: Final = inner
         self.park: Final = inner.park
@@ -475,12 +536,12 @@ def replay(events: Iterable[Event], kind: Callable[[Plan, int, int], Window[obje
     for number, event in enumerate(events, 1):
         if event.what == "start" and event.args:
             workers, size, barrier, serial, rotating, epochs, epoch, position, rank = cast(
-                "tuple[int, int, bool, bool, bool, int | None, int, int, int]", event.args
+                "tuple[int, int, bool, bool, bool, int | None, int, int, int]", event.args[:9]
             )
             plan = Plan(barrier=barrier, serial=serial, rotating=rotating, epochs=epochs, start=Place(epoch, position, rank))
             runs[event.run] = _Replay(kind(plan, size, workers))
         for call in event.calls:
-            if call.name == "unpark":
+            if call.name not in _CHANGING:
                 continue
             if event.run not in runs:
                 raise Misfit(number, event, "its run was never started")

@@ -17,7 +17,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from itertools import islice
-from typing import Final, TypeVar, cast
+from typing import Final, TypeAlias, TypeVar, cast
 
 from .. import GeneratorEnqueuer, OrderedEnqueuer, Place, Plan, RunState, Span, item_seed
 from .._context import current
@@ -30,7 +30,7 @@ from .._window import NOTHING, Window
 from ..errors import BorderError, WorkerDiedError
 from .subject import Factory, MakeGenerator, MakeOrdered, MakeOrderedOf, processes
 
-__all__ = ["TWINS", "Twin"]
+__all__ = ["TWINS", "Twin", "employing"]
 
 T = TypeVar("T")
 
@@ -55,6 +55,12 @@ class Twin:
     says: str
     seen: str
     factory: Factory
+
+    @staticmethod
+    def forget() -> None:
+        """Let go of what twins have left, as it is ended by somebody else."""
+        for left in (_runs, _engines, _left, _descriptors):
+            left.clear()
 
     @staticmethod
     def clean() -> None:
@@ -232,6 +238,68 @@ class LostWakeUp(Run[T]):
             self._waking = waking
 
 
+class WakesThenEnds(Run[T]):
+    """`stop()` wakes everyone in one critical section, and ends the run in the next."""
+
+    def _end(self) -> object:
+        self._wake_all()
+        self._lock.__exit__(None, None, None)
+        self._lock.__enter__()
+        return self._window.stop()
+
+
+class EndsWithoutTheLock(Run[T]):
+    """`stop()` ends the run before it has the lock."""
+
+    def stop(self, timeout: float | None) -> bool:
+        self._window.stop()
+        return super().stop(timeout)
+
+
+class OneConsumerWoken(Run[T]):
+    """An item wakes one consumer, which may be interrupted and forget the others."""
+
+    def _wake_takers(self) -> None:
+        if self._over():
+            return super()._wake_takers()
+        for parker in list(self._takers)[:1]:
+            parker.unpark()
+            del self._takers[parker]
+        return None
+
+
+class StragglersHandOver(Run[T]):
+    """A worker of an earlier run hands its item to the run that is on."""
+
+    def _put(self, number: int, rank: int, item: T | None) -> object:  # type: ignore[override]
+        with self._lock:
+            owner = cast("Ordered[T]", self._watch())
+            if owner._run is not None and owner._run is not self:
+                owner._run._window.ready[rank] = item
+        return super()._put(number, rank, item)
+
+
+class SpanReadLate(Run[T]):
+    """A worker looks up what its rank means when it computes, not when it claims: the epoch may have turned meanwhile."""
+
+    def _claim(self, number: int) -> object:  # type: ignore[override]
+        claim = super()._claim(number)
+        return (claim[0], _Latest(cast("Run[object]", self))) if isinstance(claim, tuple) else claim
+
+
+@dataclass(frozen=True)
+class _Latest:
+    run: Run[object]
+
+    def work(self, rank: int) -> tuple[int, int]:
+        with self.run._lock:
+            span = self.run._window.span
+        assert span is not None
+        if not span.first <= rank < span.end:
+            rank = span.first
+        return span.work(rank)
+
+
 class IgnoresForks(Run[T]):
     """A fork of the process goes on using the run of its parent."""
 
@@ -298,6 +366,8 @@ class _Deaf(_Computing):
 
 
 # engines
+
+MakeEngine: TypeAlias = Callable[[Compute[object], Workers, Lock, Process], Processes[object]]
 
 
 class Engines(Processes[T]):  # pyright: ignore[reportGeneralTypeIssues]
@@ -689,18 +759,25 @@ def _window(breaks: str, kind: Callable[[Plan, int, int], Window[object]], seen:
     return _run(breaks, BrokenRun, seen, of=kind)
 
 
-def _engine(breaks: str, kind: Callable[[Compute[object], Workers, Lock, Process], Processes[object]], seen: str) -> Twin:
-    def broken(engine: Engine[T]) -> Engine[T]:
-        made = cast("Processes[object]", engine)
-        return cast("Engine[T]", kind(made._compute, made._asked, made._lock, made._process))
+def _exchanged(engine: Engine[T], kind: MakeEngine) -> Engine[T]:
+    made = cast("Processes[object]", engine)
+    return cast("Engine[T]", kind(made._compute, made._asked, made._lock, made._process))
 
-    class BrokenOrdered(Ordered[T]):
-        def _make_engine(self, plan: Plan, process: Process) -> Engine[T]:
-            return broken(super()._make_engine(plan, process))
 
+def employing(kind: MakeEngine) -> type[OrderedEnqueuer[object]]:
+    """Return a class of enqueuers with this engine, which are to be in process mode."""
+
+    class BrokenOrdered(Ordered[object]):
+        def _make_engine(self, plan: Plan, process: Process) -> Engine[object]:
+            return _exchanged(super()._make_engine(plan, process), kind)
+
+    return BrokenOrdered
+
+
+def _engine(breaks: str, kind: MakeEngine, seen: str) -> Twin:
     class BrokenGenerator(GeneratorEnqueuer[T]):
         def _make_engine(self, plan: Plan, process: Process) -> Engine[T]:
-            return broken(super()._make_engine(plan, process))
+            return _exchanged(super()._make_engine(plan, process), kind)
 
         def make_run(self, terms: Terms[T]) -> Run[T]:
             run = super().make_run(terms)
@@ -708,7 +785,7 @@ def _engine(breaks: str, kind: Callable[[Compute[object], Workers, Lock, Process
             return run
 
     named = cast("type[object]", kind)
-    factory = processes("fork", name=named.__name__, ordered=cast("MakeOrderedOf", BrokenOrdered), generator=BrokenGenerator, limit=2 * LIMIT)
+    factory = processes("fork", name=named.__name__, ordered=cast("MakeOrderedOf", employing(kind)), generator=BrokenGenerator, limit=2 * LIMIT)
     return _twin(breaks, named, seen, factory)
 
 
@@ -768,3 +845,12 @@ TWINS: Final = (
     _run("G28", IgnoresForks, "next() on the parent's stream did not raise"),
 )
 """Every twin, in the order of the contract."""
+
+RACES: Final = (
+    _run("G14", WakesThenEnds, "parked"),
+    _run("G14", EndsWithoutTheLock, "without the lock"),
+    _run("G22", OneConsumerWoken, "parked"),
+    _run("G17", StragglersHandOver, "the second run delivered"),
+    _run("G8", SpanReadLate, "the items came as"),
+)
+"""Twins that go wrong in few schedules only: it takes the scheduler (see `schedule`) to find them, and no check can be asked to."""
