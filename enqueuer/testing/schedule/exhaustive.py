@@ -1,0 +1,163 @@
+"""Depth-first search through all choices, with a memory of the states that were seen.
+
+Each execution follows the last one up to a choice that has an option left, and takes it there. Where it comes to a state that it or an
+earlier one has been in, it is given up: what can follow is followed from there. Under a bound of switches a state counts as seen only if it
+was reached with as many switches left.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Final
+
+from .world import CheckerError, Failure, Point, World
+
+__all__ = ["Exhaustive", "Rising"]
+
+
+@dataclass(slots=True)
+class _Choice:
+    """A choice of the current path.
+
+    Attributes:
+        costs: How many switches each option takes.
+        state: The state in which it is made, None without a memory.
+        step: How many steps were taken before.
+        chosen: The option.
+        spent: Switches on the way to it.
+    """
+
+    costs: tuple[int, ...]
+    state: bytes | None
+    step: int
+    spent: int
+    chosen: int = 0
+
+
+@dataclass
+class Exhaustive:
+    """Search everything.
+
+    Attributes:
+        bound: Most switches away from a thread that could go on; None: as many as there are.
+        cached: Whether states are remembered.
+        states: Those seen, each with the fewest switches on the way to it.
+        bounded: Whether an option was left out because of the bound.
+    """
+
+    bound: int | None = None
+    cached: bool = True
+    states: dict[bytes, int] = field(default_factory=dict[bytes, int])
+    bounded: bool = False
+    _path: list[_Choice] = field(default_factory=list[_Choice])
+    _depth: int = 0
+    _begun: bool = False
+
+    def begin(self) -> bool:
+        """Go back to the last choice that has an option left."""
+        self._depth = 0
+        if not self._begun:
+            self._begun = True
+            return True
+        path: Final = self._path
+        while path:
+            last = path[-1]
+            last.chosen += 1
+            while last.chosen < len(last.costs) and not self._affordable(last):
+                last.chosen += 1
+            if last.chosen < len(last.costs):
+                return True
+            path.pop()
+        return False
+
+    @property
+    def complete(self) -> bool:
+        """Whether nothing was left out, once there is nothing more to begin."""
+        return not self.bounded
+
+    def _affordable(self, choice: _Choice) -> bool:
+        if self.bound is None or choice.spent + choice.costs[choice.chosen] <= self.bound:
+            return True
+        self.bounded = True
+        return False
+
+    def choose(self, point: Point) -> int | None:
+        """Follow the path, then choose the first option of what is new."""
+        depth, path = self._depth, self._path
+        self._depth += 1
+        if depth < len(path):
+            if len(path[depth].costs) != len(point.options):
+                raise CheckerError(
+                    f"not deterministic: choice {depth} had {len(path[depth].costs)} options and has {len(point.options)} now "
+                    f"({', '.join(map(str, point.options))}): something besides the scheduler decides what happens"
+                )
+            return path[depth].chosen
+        costs = tuple(int(option.switches) for option in point.options)
+        spent = path[-1].spent + path[-1].costs[path[-1].chosen] if path else 0
+        state = None
+        if self.cached:
+            state = point.state()
+            known = self.states.get(state)
+            if known is not None:
+                self._look_for_cycle(state, point.world)
+                if known <= spent or self.bound is None:
+                    return None
+            self.states[state] = spent
+        path.append(_Choice(costs, state, len(point.world.taken), spent))
+        return 0
+
+    def _look_for_cycle(self, state: bytes, world: World) -> None:
+        """A state of the current path is reached again: if nobody was kept from going on in between, that can go on for ever."""
+        begun = next((choice.step for choice in self._path if choice.state == state), None)
+        if begun is None:
+            return
+        steps = world.taken[begun:]
+        always = frozenset[int].intersection(*(step.enabled for step in steps))
+        if always <= {step.task for step in steps}:
+            names = ", ".join(world.tasks[task].name for task in sorted({step.task for step in steps}))
+            world.failure = Failure("livelock", "", f"{names} can go on for ever, each in its turn, and come to the same state again")
+
+    def end(self, world: World) -> None:
+        """What was chosen is in the path already."""
+        if world.failure is None and not world.cut and self._depth < len(self._path):
+            raise CheckerError(
+                f"the execution ended after {self._depth} of {len(self._path)} choices that an earlier one had: it is not deterministic"
+            )
+
+
+@dataclass
+class Rising:
+    """Search everything, beginning with what takes no switch, then one, then two: what is found first needs the fewest."""
+
+    most: int | None = None
+    states: dict[bytes, int] = field(default_factory=dict[bytes, int])
+    bound: int = 0
+    _search: Exhaustive | None = None
+
+    @property
+    def complete(self) -> bool:
+        """Whether nothing was left out."""
+        return self._search is not None and self._search.complete
+
+    def begin(self) -> bool:
+        """Go on under this bound, or under the next."""
+        if self._search is None:
+            self._search = Exhaustive(0)
+        if self._search.begin():
+            return True
+        if self.complete or self.bound == self.most:
+            return False
+        self.bound += 1
+        self._search = Exhaustive(self.bound)
+        self.states = self._search.states
+        return self._search.begin()
+
+    def choose(self, point: Point) -> int | None:
+        """Choose as the search does."""
+        assert self._search is not None
+        return self._search.choose(point)
+
+    def end(self, world: World) -> None:
+        """Tell the search."""
+        assert self._search is not None
+        self._search.end(world)
