@@ -1,6 +1,7 @@
-"""The commands: `python -m enqueuer measure`. Arguments, exit codes and one-line errors; what the commands do is elsewhere.
+"""The commands: `python -m enqueuer measure` and `explore`. Arguments, exit codes and one-line errors; what the commands do is elsewhere.
 
-Exit codes: 0 done; 1 the sequence failed, not all settings delivered the same items, or nobody read the result; 2 wrong usage; 130 interrupted.
+Exit codes of `measure`: 0 done; 1 the sequence failed, not all settings delivered the same items, or nobody read the result; 2 wrong usage;
+130 interrupted. Of `explore`: 0 nothing is broken, or the twin was found; 1 something is broken, or the twin was not found; 2 and 130 the same.
 """
 
 from __future__ import annotations
@@ -48,6 +49,16 @@ class _Arguments(argparse.Namespace):
     rounds: int | None
     step: float
     json: bool
+    scenarios: list[str]
+    twin: str
+    replay: str
+    list: bool
+    tier: str
+    bound: int | None
+    random: int | None
+    pct: int | None
+    seed: int
+    limit: float | None
     command: Callable[[_Arguments], int]
 
 
@@ -120,7 +131,54 @@ def _parser() -> _Parser:
     )
     command.add_argument("--json", action="store_true", help="write JSON to stdout, and nothing else")
     command.set_defaults(command=_measure)
+    _add_explore(
+        commands.add_parser(
+            "explore",
+            help="run the enqueuer under every interleaving of its threads, in small scenarios",
+            description="Run scenarios of the real code under a scheduler that decides which thread goes on, and try every interleaving. "
+            "Say which scenarios were exhausted; show the schedule that breaks a promise, as a column for each thread, and the id that replays it.",
+            epilog="Without arguments: all scenarios of the tier ci. With --twin: until the broken twin is found, with the fewest switches first.",
+        )
+    )
     return parser
+
+
+def _add_explore(command: argparse.ArgumentParser) -> None:
+    command.add_argument("scenarios", nargs="*", metavar="scenario", help="what to explore (default: all of the tier)")
+    command.add_argument("--list", action="store_true", help="say which scenarios and twins there are")
+    command.add_argument("--twin", default="", metavar="NAME", help="explore this broken twin, whose fault is to be found")
+    command.add_argument("--replay", default="", metavar="ID", help="run the one schedule that this id names, and show it")
+    command.add_argument("--tier", choices=("ci", "deep"), default="ci", help="which scenarios to explore; deep: the large ones, too (default: ci)")
+    command.add_argument("--bound", type=_natural, metavar="N", help="at most N switches away from a thread that could go on (default: any number)")
+    command.add_argument("--random", type=_count, metavar="RUNS", help="choose by chance, RUNS times a scenario")
+    command.add_argument("--pct", type=_count, metavar="RUNS", help="choose by random priorities that change, RUNS times a scenario")
+    command.add_argument("--seed", type=_natural, default=0, metavar="N", help="of --random and --pct (default: 0)")
+    command.add_argument("--limit", type=_seconds, metavar="SECONDS", help="give up after so many seconds, shared by the scenarios (default: never)")
+    command.add_argument("--json", action="store_true", help="write JSON to stdout, and nothing else")
+    command.set_defaults(command=_explore)
+
+
+def _explore(arguments: _Arguments) -> int:
+    try:
+        from .testing.schedule.command import Asked, run
+    except ModuleNotFoundError as error:
+        if not f"{error.name}".startswith(f"{__package__}.testing"):
+            raise
+        raise EnqueuerError("explore needs the folder 'testing', which this copy of the package does not have: use a complete one") from error
+    asked = Asked(
+        scenarios=tuple(arguments.scenarios),
+        twin=arguments.twin,
+        id=arguments.replay,
+        listed=arguments.list,
+        tier=arguments.tier,
+        bound=arguments.bound,
+        chance=arguments.random,
+        pct=arguments.pct,
+        seed=arguments.seed,
+        limit=arguments.limit,
+        as_json=arguments.json,
+    )
+    return run(asked, f"{PROGRAM} explore", sys.stdout, sys.stderr)
 
 
 def _measure(arguments: _Arguments) -> int:
@@ -222,13 +280,27 @@ def _public(found: object) -> str:
     return f"it has {', '.join(names[:MOST_NAMES])}{', ...' if len(names) > MOST_NAMES else ''}" if names else "nor anything else to measure"
 
 
-def _count(text: str) -> int:
+def _count(text: str, least: int = 1) -> int:
     try:
         number = int(text)
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, not {number}")
+    if number < least:
+        raise argparse.ArgumentTypeError(f"must be at least {least}, not {number}")
+    return number
+
+
+def _natural(text: str) -> int:
+    return _count(text, 0)
+
+
+def _seconds(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds") from None
+    if not 0 < number < float("inf"):
+        raise argparse.ArgumentTypeError(f"must be more than 0 seconds, not {text}")
     return number
 
 

@@ -58,6 +58,8 @@ LAZY = {
     "_report": {"rich"},
     "testing.checks.processes": {"numpy"},
     "testing.machine": {"hypothesis"},
+    "testing.schedule.fixture": {"pytest"},
+    "testing.schedule.lanes": {"rich"},
 }
 """What is not of the standard library, and who may use it; the library itself only inside of functions."""
 

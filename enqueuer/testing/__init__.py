@@ -5,6 +5,8 @@
     checks/      one or more checks for each guarantee, in one registry
     twins        enqueuers that each break one promise on purpose, in one registry: the proof that the checks can fail
     page         the page of the contract, made from the data and these two
+    events       the event record: what the critical sections of a run did
+    schedule/    a scheduler that owns every choice, and runs the real code in every interleaving
     model        what a state machine compares with: runs as lists of what must come
     machine      the state machine `machine_for(factory)`; needs hypothesis
 

@@ -58,9 +58,11 @@ class Twin:
 
     @staticmethod
     def forget() -> None:
-        """Let go of what twins have left, as it is ended by somebody else."""
-        for left in (_runs, _engines, _left, _descriptors):
+        """Let go of runs that twins have left, as they are ended by somebody else."""
+        for left in (_runs, _engines, _left):
             left.clear()
+        while _descriptors:
+            os.close(_descriptors.pop())
 
     @staticmethod
     def clean() -> None:

@@ -3,7 +3,7 @@
     world        one execution: locks, parkers, threads and a clock that a scheduler moves; what scenarios call
     state        what the future of an execution depends on, as a digest; `liveness` says which locals belong to it
     guard        each field is touched by the owner of its lock only
-    exhaustive   search all; `chance` and `pct` search by chance, `replay` does again what was done
+    exhaustive   search all; `cycles` finds livelocks in what was searched; `chance` and `pct` search by chance, `replay` does again what was done
     explore      the loop, and what comes of it: `explore(scenario, scheduler) -> Report`
     lanes        a failing execution, a column a thread
     scenarios    what is explored of an enqueuer; `apart` brings process mode into a world

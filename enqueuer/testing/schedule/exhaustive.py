@@ -10,7 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final
 
-from .world import CheckerError, Failure, Point, World
+from .cycles import Graph
+from .world import CheckerError, Point, World
 
 __all__ = ["Exhaustive", "Rising"]
 
@@ -43,12 +44,15 @@ class Exhaustive:
         cached: Whether states are remembered.
         states: Those seen, each with the fewest switches on the way to it.
         bounded: Whether an option was left out because of the bound.
+        livelock: At the end, choices that lead into a cycle which threads can go round for ever, None if there is none.
     """
 
     bound: int | None = None
     cached: bool = True
     states: dict[bytes, int] = field(default_factory=dict[bytes, int])
     bounded: bool = False
+    livelock: list[int] | None = None
+    _graph: Graph = field(default_factory=Graph)
     _path: list[_Choice] = field(default_factory=list[_Choice])
     _depth: int = 0
     _begun: bool = False
@@ -68,7 +72,15 @@ class Exhaustive:
             if last.chosen < len(last.costs):
                 return True
             path.pop()
+        self.livelock = self._graph.livelock()
         return False
+
+    def _link(self, state: bytes, world: World) -> None:
+        """From the last choice of the path one has come here."""
+        if self._path and (last := self._path[-1]).state is not None:
+            self._graph.link(last.state, last.chosen, state, world.taken[last.step :])
+        else:
+            self._graph.first = state
 
     @property
     def complete(self) -> bool:
@@ -98,24 +110,12 @@ class Exhaustive:
         if self.cached:
             state = point.state()
             known = self.states.get(state)
-            if known is not None:
-                self._look_for_cycle(state, point.world)
-                if known <= spent or self.bound is None:
-                    return None
+            self._link(state, point.world)
+            if known is not None and (known <= spent or self.bound is None):
+                return None
             self.states[state] = spent
         path.append(_Choice(costs, state, len(point.world.taken), spent))
         return 0
-
-    def _look_for_cycle(self, state: bytes, world: World) -> None:
-        """A state of the current path is reached again: if nobody was kept from going on in between, that can go on for ever."""
-        begun = next((choice.step for choice in self._path if choice.state == state), None)
-        if begun is None:
-            return
-        steps = world.taken[begun:]
-        always = frozenset[int].intersection(*(step.enabled for step in steps))
-        if always <= {step.task for step in steps}:
-            names = ", ".join(world.tasks[task].name for task in sorted({step.task for step in steps}))
-            world.failure = Failure("livelock", "", f"{names} can go on for ever, each in its turn, and come to the same state again")
 
     def end(self, world: World) -> None:
         """What was chosen is in the path already."""
@@ -139,13 +139,18 @@ class Rising:
         """Whether nothing was left out."""
         return self._search is not None and self._search.complete
 
+    @property
+    def livelock(self) -> list[int] | None:
+        """See `Exhaustive`."""
+        return None if self._search is None else self._search.livelock
+
     def begin(self) -> bool:
         """Go on under this bound, or under the next."""
         if self._search is None:
             self._search = Exhaustive(0)
         if self._search.begin():
             return True
-        if self.complete or self.bound == self.most:
+        if self.complete or self.bound == self.most or self.livelock is not None:
             return False
         self.bound += 1
         self._search = Exhaustive(self.bound)

@@ -12,7 +12,7 @@ from functools import partial
 from typing import Final
 
 from .exhaustive import Exhaustive
-from .replay import Replay, read, write
+from .replay import Once, Replay, read, write
 from .world import Abandoned, Carriers, Failure, Scheduler, Taken, Task, World
 
 __all__ = ["Report", "Scenario", "explore", "replay"]
@@ -151,6 +151,8 @@ def explore(
         random.setstate(drawn)
         if collecting:
             gc.enable()
+    if (round_ := getattr(chooser, "livelock", None)) is not None:
+        world = _round(scenario, round_)
     failure = world.failure if world is not None else None
     taken = tuple(world.taken) if world is not None else ()
     complete = not more and bool(getattr(chooser, "complete", False))
@@ -169,6 +171,18 @@ def explore(
         taken=taken,
         threads=tuple(task.name for task in world.tasks) if world is not None else (),
     )
+
+
+def _round(scenario: Scenario, choices: list[int]) -> World:
+    """Execute it once more, on a way into a cycle that can be gone round for ever."""
+    carriers = Carriers()
+    try:
+        world = execute(scenario, Once(choices), carriers)
+    finally:
+        carriers.close()
+    names = sorted({world.tasks[step.task].name for step in world.taken})
+    world.failure = Failure("livelock", scenario.blame(Failure("livelock", "", ""), []), f"{', '.join(names)} can go on for ever, each in its turn")
+    return world
 
 
 def execute(scenario: Scenario, scheduler: Scheduler, carriers: Carriers) -> World:

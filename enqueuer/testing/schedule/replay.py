@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from .world import CheckerError, Point, World
 
-__all__ = ["Replay", "read", "write"]
+__all__ = ["Once", "Replay", "read", "write"]
 
 
 def write(choices: Sequence[int]) -> str:
@@ -67,3 +67,12 @@ class Replay:
         del world
         if self._position < len(self.choices) and not self.wrapped:
             raise CheckerError(f"it ended after {self._position} of {len(self.choices)} choices: they are of other code, or of another scenario")
+
+
+@dataclass
+class Once(Replay):
+    """Make these choices, and end there."""
+
+    def choose(self, point: Point) -> int | None:
+        """Return what is written, nothing after it."""
+        return super().choose(point) if self._position < len(self.choices) else None

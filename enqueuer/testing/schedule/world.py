@@ -20,7 +20,7 @@ import contextvars
 import sys
 import threading
 from collections.abc import Callable, Generator, Iterable, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from types import FrameType, TracebackType
 from typing import Final, Generic, NoReturn, Protocol, TypeVar, cast, final
@@ -310,7 +310,12 @@ class World:
             self._wait()
         except BaseException:  # interrupted: let the threads unwind
             self.cut = self.over = True
-            self._done.acquire(timeout=PATIENCE)
+            for task in self.tasks:
+                if task.carrier is not None and task.carrier.job is not None:  # it was about to begin
+                    with suppress(RuntimeError):  # its gate may be open already
+                        task.carrier.gate.release()
+            if any(task.carrier is not None for task in self.tasks):
+                self._done.acquire(timeout=PATIENCE)
             raise
         if self._crash is not None:
             raise self._crash
