@@ -9,10 +9,28 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 from .world import Taken
 
-__all__ = ["Graph"]
+__all__ = ["Cycle", "Graph"]
+
+Chosen: TypeAlias = tuple[int, str | int]
+"""Number of a thread, and how it goes on; see `Option`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cycle:
+    """What can go on for ever.
+
+    Attributes:
+        way: Who goes on and how, at each choice from the beginning into the cycle and round it once. Numbers of options would not do: they are
+            counted from the thread that has the turn, and a state does not tell which.
+        ran: Numbers of the threads that go on in it.
+    """
+
+    way: list[Chosen]
+    ran: frozenset[int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,13 +38,13 @@ class _Edge:
     """From one choice to the next.
 
     Attributes:
-        option: Which one was chosen.
+        chosen: Who went on, and how.
         target: The state in which the next choice is made.
         ran: Threads that took steps in between.
         could: Threads that could have gone on all the time.
     """
 
-    option: int
+    chosen: Chosen
     target: bytes
     ran: frozenset[int]
     could: frozenset[int]
@@ -39,39 +57,50 @@ class Graph:
     first: bytes = b""
     edges: dict[bytes, list[_Edge]] = field(default_factory=dict[bytes, list[_Edge]])
 
-    def link(self, state: bytes, option: int, target: bytes, steps: Sequence[Taken]) -> None:
-        """This option has led there, by these steps."""
+    def link(self, state: bytes, target: bytes, steps: Sequence[Taken]) -> None:
+        """These steps have led there; the first was chosen, the others without an alternative."""
         could = frozenset[int].intersection(*(step.enabled for step in steps))
-        self.edges.setdefault(state, []).append(_Edge(option, target, frozenset(step.task for step in steps), could))
+        self.edges.setdefault(state, []).append(_Edge((steps[0].task, steps[0].how), target, frozenset(step.task for step in steps), could))
 
-    def livelock(self) -> list[int] | None:
-        """Return choices that lead from the beginning into a fair cycle, and round it once; None if there is none."""
+    def livelock(self) -> Cycle | None:
+        """Return a fair cycle, None if there is none."""
         for component in self._components():
             edges = [edge for state in component for edge in self.edges.get(state, ()) if edge.target in component]
-            if edges and frozenset[int].intersection(*(edge.could for edge in edges)) <= frozenset[int]().union(*(edge.ran for edge in edges)):
+            ran = frozenset[int]().union(*(edge.ran for edge in edges))
+            if edges and frozenset[int].intersection(*(edge.could for edge in edges)) <= ran:
                 state = min(component)
-                return self._way(self.first, {state}) + self._round(state, component)
+                return Cycle(self._way(self.first, state, {*self.edges}) + self._round(state, component, ran), ran)
         return None
 
-    def _round(self, state: bytes, component: set[bytes]) -> list[int]:
-        edge = next(edge for edge in self.edges[state] if edge.target in component)
-        return [edge.option, *self._way(edge.target, {state})]
+    def _round(self, state: bytes, component: set[bytes], ran: frozenset[int]) -> list[Chosen]:
+        """Return choices that lead back to a state, and on the way let everybody go on who does in these states."""
+        way: list[Chosen] = []
+        here, missing = state, set(ran)
+        while missing:
+            source, edge = min(
+                ((source, edge) for source in component for edge in self.edges.get(source, ()) if edge.target in component and edge.ran & missing),
+                key=lambda found: (found[0], str(found[1].chosen)),
+            )
+            way += [*self._way(here, source, component), edge.chosen]
+            here = edge.target
+            missing -= edge.ran
+        return way + self._way(here, state, component)
 
-    def _way(self, start: bytes, goals: set[bytes]) -> list[int]:
-        """Return the fewest choices from a state to one of the goals."""
-        came: dict[bytes, tuple[bytes, int] | None] = {start: None}
+    def _way(self, start: bytes, goal: bytes, among: set[bytes]) -> list[Chosen]:
+        """Return the fewest choices from one state to another, through some only."""
+        came: dict[bytes, tuple[bytes, Chosen] | None] = {start: None}
         waiting = [start]
         for state in waiting:
-            if state in goals:
-                options: list[int] = []
+            if state == goal:
+                way: list[Chosen] = []
                 step = came[state]
                 while step is not None:
-                    options.append(step[1])
+                    way.append(step[1])
                     step = came[step[0]]
-                return options[::-1]
+                return way[::-1]
             for edge in self.edges.get(state, ()):
-                if edge.target not in came:
-                    came[edge.target] = state, edge.option
+                if edge.target not in came and edge.target in among:
+                    came[edge.target] = state, edge.chosen
                     waiting.append(edge.target)
         raise AssertionError("a state that was reached can be reached")
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final
 
-from .cycles import Graph
+from .cycles import Cycle, Graph
 from .world import CheckerError, Point, World
 
 __all__ = ["Exhaustive", "Rising"]
@@ -44,14 +44,14 @@ class Exhaustive:
         cached: Whether states are remembered.
         states: Those seen, each with the fewest switches on the way to it.
         bounded: Whether an option was left out because of the bound.
-        livelock: At the end, choices that lead into a cycle which threads can go round for ever, None if there is none.
+        livelock: At the end, a cycle which threads can go round for ever, None if there is none.
     """
 
     bound: int | None = None
     cached: bool = True
     states: dict[bytes, int] = field(default_factory=dict[bytes, int])
     bounded: bool = False
-    livelock: list[int] | None = None
+    livelock: Cycle | None = None
     _graph: Graph = field(default_factory=Graph)
     _path: list[_Choice] = field(default_factory=list[_Choice])
     _depth: int = 0
@@ -75,10 +75,15 @@ class Exhaustive:
         self.livelock = self._graph.livelock()
         return False
 
+    def _key(self, point: Point) -> bytes:
+        """Return what states are remembered by. Under a bound it counts who has the turn, as going on with that one is no switch."""
+        turn = point.world.current
+        return point.state() + (b"" if self.bound is None or turn is None else turn.number.to_bytes(2, "big"))
+
     def _link(self, state: bytes, world: World) -> None:
         """From the last choice of the path one has come here."""
         if self._path and (last := self._path[-1]).state is not None:
-            self._graph.link(last.state, last.chosen, state, world.taken[last.step :])
+            self._graph.link(last.state, state, world.taken[last.step :])
         else:
             self._graph.first = state
 
@@ -103,12 +108,16 @@ class Exhaustive:
                     f"not deterministic: choice {depth} had {len(path[depth].costs)} options and has {len(point.options)} now "
                     f"({', '.join(map(str, point.options))}): something besides the scheduler decides what happens"
                 )
+            if depth == len(path) - 1 and path[depth].state is not None and path[depth].state != self._key(point):
+                raise CheckerError(
+                    f"not deterministic: choice {depth} is made in another state now: something besides the scheduler decides what happens"
+                )
             return path[depth].chosen
         costs = tuple(int(option.switches) for option in point.options)
         spent = path[-1].spent + path[-1].costs[path[-1].chosen] if path else 0
         state = None
         if self.cached:
-            state = point.state()
+            state = self._key(point)
             known = self.states.get(state)
             self._link(state, point.world)
             if known is not None and (known <= spent or self.bound is None):
@@ -140,7 +149,7 @@ class Rising:
         return self._search is not None and self._search.complete
 
     @property
-    def livelock(self) -> list[int] | None:
+    def livelock(self) -> Cycle | None:
         """See `Exhaustive`."""
         return None if self._search is None else self._search.livelock
 

@@ -6,13 +6,14 @@ import gc
 import random
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
 
+from .cycles import Cycle
 from .exhaustive import Exhaustive
-from .replay import Once, Replay, read, write
+from .replay import Follow, Once, Replay, read, write
 from .world import Abandoned, Carriers, Failure, Scheduler, Taken, Task, World
 
 __all__ = ["Report", "Scenario", "explore", "replay"]
@@ -151,8 +152,9 @@ def explore(
         random.setstate(drawn)
         if collecting:
             gc.enable()
-    if (round_ := getattr(chooser, "livelock", None)) is not None:
-        world = _round(scenario, round_)
+    cycle: Cycle | None = getattr(chooser, "livelock", None)
+    if cycle is not None:
+        world = _round(scenario, cycle)
     failure = world.failure if world is not None else None
     taken = tuple(world.taken) if world is not None else ()
     complete = not more and bool(getattr(chooser, "complete", False))
@@ -160,7 +162,7 @@ def explore(
         scenario=scenario.name,
         verdict="broken" if failure is not None else "exhausted" if complete else "not exhausted",
         failure=failure,
-        id="" if failure is None else f"{scenario.name}@{write([step.choice for step in taken if step.choice is not None])}",
+        id="" if failure is None else f"{scenario.name}@{write(_choices(taken), cycle=cycle is not None)}",
         runs=done,
         states=len(states),
         steps=steps,
@@ -173,15 +175,19 @@ def explore(
     )
 
 
-def _round(scenario: Scenario, choices: list[int]) -> World:
+def _choices(taken: Iterable[Taken]) -> list[int]:
+    return [step.choice for step in taken if step.choice is not None]
+
+
+def _round(scenario: Scenario, cycle: Cycle) -> World:
     """Execute it once more, on a way into a cycle that can be gone round for ever."""
     carriers = Carriers()
     try:
-        world = execute(scenario, Once(choices), carriers)
+        world = execute(scenario, Follow(cycle.way), carriers)
     finally:
         carriers.close()
-    names = sorted({world.tasks[step.task].name for step in world.taken})
-    world.failure = Failure("livelock", scenario.blame(Failure("livelock", "", ""), []), f"{', '.join(names)} can go on for ever, each in its turn")
+    who = ", ".join(world.tasks[number].name for number in sorted(cycle.ran))
+    world.failure = Failure("livelock", scenario.blame(Failure("livelock", "", ""), []), f"{who} can go on for ever, each in its turn")
     return world
 
 
@@ -202,7 +208,8 @@ def replay(scenario: Scenario, choices: str) -> Report:
         ValueError: These are no choices.
         CheckerError: They are of other code, or of another scenario.
     """
-    return explore(scenario, Replay(read(choices.rpartition("@")[2])))
+    written = choices.rpartition("@")[2]
+    return explore(scenario, Once(read(written)) if "~" in written else Replay(read(written)))
 
 
 def _quiet(unraisable: sys.UnraisableHookArgs) -> None:

@@ -44,7 +44,7 @@ def _all(code: CodeType) -> tuple[list[int], list[frozenset[str]], frozenset[int
         if instruction.opcode in dis.hasjrel or instruction.opcode in dis.hasjabs:
             following.append(place[int(instruction.argval)])
         successors.append(following)
-        raising.append([place[target] for start, end, target in table if start <= instruction.offset <= end])
+        raising.append([place[target] for start, end, target in table if start <= instruction.offset < end])
     before: list[frozenset[str]] = [frozenset()] * len(instructions)
     behind = list(before)
     changed = True
@@ -83,7 +83,9 @@ def _effect(name: str, value: object) -> tuple[frozenset[str], frozenset[str]]:
     if "FAST" not in name:
         return frozenset(), frozenset()
     names = [value] if isinstance(value, str) else list(cast("tuple[str, ...]", value))
-    if name in {"STORE_FAST", "DELETE_FAST", "STORE_FAST_STORE_FAST"}:
+    if name == "DELETE_FAST":  # which fails if there is none
+        return frozenset(names), frozenset(names)
+    if name in {"STORE_FAST", "STORE_FAST_STORE_FAST"}:
         return frozenset(), frozenset(names)
     if name == "STORE_FAST_LOAD_FAST":
         return frozenset(names[1:]) - frozenset(names[:1]), frozenset(names[:1])

@@ -163,6 +163,8 @@ def _function(walk: _Walk, value: object) -> None:
         walk.value(cell)
     if function.__defaults__:
         walk.value(function.__defaults__)
+    if function.__kwdefaults__:
+        walk.value(function.__kwdefaults__)
 
 
 def _cell(walk: _Walk, value: object) -> None:
@@ -190,7 +192,7 @@ def _partial(walk: _Walk, value: object) -> None:
 
 
 def _reference(walk: _Walk, value: object) -> None:
-    walk.out.append(cast("weakref.ref[object]", value)() is None)
+    walk.value(cast("weakref.ref[object]", value)())
 
 
 def _generator(walk: _Walk, value: object) -> None:
@@ -288,7 +290,32 @@ for _constant in (Step, Taken, Failure):
     _WALKERS[_constant] = _nothing
 
 
-def _walker(kind: type) -> Callable[[_Walk, object], None]:
+def _atom(base: type) -> Callable[[_Walk, object], None]:
+    """Look into a value of a type that is derived from an atom's."""
+    shown = cast("Callable[[object], str]", str.__str__ if base is str else base.__repr__)
+
+    def walk_atom(walk: _Walk, value: object) -> None:
+        walk.out.append(shown(value))
+
+    return walk_atom
+
+
+def _both(walker: Callable[[_Walk, object], None], walk: _Walk, value: object) -> None:
+    """Look into what a value has from a built-in type, and into its own fields."""
+    walker(walk, value)
+    _object(walk, value)
+
+
+_BASES: Final = ((dict, _mapping), (list, _items), (tuple, _items), (deque, _items), *((atom, _atom(atom)) for atom in (int, str, bytes, float)))
+
+
+def _hidden(kind: type) -> int:
+    """Return how many bytes of an instance are neither slots nor what every object has: the state of an extension type."""
+    pointers = len(slots_of(kind)) + bool(kind.__dictoffset__) + bool(kind.__weakrefoffset__)
+    return max(0, kind.__basicsize__ - object.__basicsize__ - 8 * pointers)
+
+
+def _walker(kind: type[object]) -> Callable[[_Walk, object], None]:
     """Choose how to look into a type that was not met before."""
     if issubclass(kind, enum.Enum):
         return _member
@@ -300,12 +327,12 @@ def _walker(kind: type) -> Callable[[_Walk, object], None]:
         return _reference
     if issubclass(kind, BaseException):
         return _exception
-    for base, walker in ((dict, _mapping), (list, _items), (tuple, _items), (deque, _items)):
+    for base, walker in _BASES:
         if issubclass(kind, base):
-            return walker
+            return partial(_both, walker)
     if kind.__module__.startswith(__package__ or "") and kind.__name__ in {"_Runtime", "_Process"}:
         return _nothing
-    if kind.__flags__ & (1 << 9):  # a class that was made by a class statement
+    if kind.__flags__ & (1 << 9) and not _hidden(kind):  # a class that was made by a class statement
         return _object
     if issubclass(kind, Iterator):
         return _reduced

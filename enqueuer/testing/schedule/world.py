@@ -197,9 +197,12 @@ class _Carrier(threading.Thread):
             self.name = task.name
             contextvars.Context().run(world.carry, task)
             task.carrier = None
-            self._carriers.free.append(self)
+            if not self._carriers.closed:
+                self._carriers.free.append(self)
             world.pass_on()  # the last that it does for this world: it may have its next job then
             del world, task
+            if self._carriers.closed and self.job is None:
+                return
 
 
 class Carriers:
@@ -207,6 +210,7 @@ class Carriers:
 
     def __init__(self) -> None:
         self.free: Final[list[_Carrier]] = []
+        self.closed = False  # whoever was stuck and comes back later ends
 
     def get(self) -> _Carrier:
         """Return a thread that carries nothing."""
@@ -218,6 +222,7 @@ class Carriers:
 
     def close(self) -> None:
         """End those that carry nothing: all, unless one is stuck."""
+        self.closed = True
         while self.free:
             carrier = self.free.pop()
             carrier.gate.release()
@@ -342,7 +347,9 @@ class World:
         """Return the thread that runs, which is the one that asks."""
         task = self.current
         if task is None or task.carrier is None or task.carrier.ident != _thread.get_ident():
-            raise CheckerError(f"{threading.current_thread().name} is no thread of this world, and has come to a scheduling point of it")
+            self._crash = CheckerError(f"{threading.current_thread().name} is no thread of this world, and has come to a scheduling point of it")
+            self.over = True
+            raise self._crash
         return task
 
     def reach(self, step: Step, frame: FrameType) -> str | int:
