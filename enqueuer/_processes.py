@@ -162,13 +162,13 @@ class _Worker:
         self._write.register(pidfd, select.POLLIN)
         return pidfd
 
-    def dead(self, timeout: float = 0.0) -> bool:
-        """Whether the process has ended; waits for it for so long."""
+    def dead(self, timeout: float | None = 0.0) -> bool:
+        """Whether the process has ended; waits for it for so long, None: until it has."""
         if self._pidfd >= 0:
             poll = select.poll()
             poll.register(self._pidfd, select.POLLIN)
-            return bool(poll.poll(timeout * 1000))
-        until = time.monotonic() + timeout
+            return bool(poll.poll(None if timeout is None else timeout * 1000))
+        until = time.monotonic() + (PATIENCE if timeout is None else timeout)  # somebody else may reap it: then nobody ever knows
         while self._process.is_alive():
             left = until - time.monotonic()
             if left <= 0:
@@ -264,7 +264,7 @@ class _Worker:
         if self.dead(PATIENCE):
             return _Died(_how(self.exitcode()))
         self.kill()
-        self.dead(PATIENCE)
+        self.dead(None)
         return _Died("closed its end of the pipe, and was killed")
 
     def exitcode(self) -> int | None:
@@ -278,7 +278,7 @@ class _Worker:
         _drop(self._fd, self._private)
         if not self.dead(patience):
             self.kill()
-            self.dead(PATIENCE)
+            self.dead(None)  # G20: a busy machine may take long to end a process; whoever gave it up would leave it
         if self.exitcode() is None:
             self._process._popen.returncode = 255  # type: ignore[attr-defined]  # noqa: SLF001 - else close() would not believe that it has ended
 
