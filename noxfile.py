@@ -126,6 +126,24 @@ def flake(session: nox.Session) -> None:
 
 
 @nox.session(python=OLDEST)
+def explore(session: nox.Session) -> None:
+    """Every interleaving of all scenarios, those too that are too large for every change: most of an hour. A name explores only that one."""
+    session.install(".[test]")
+    session.run("python", "-m", "enqueuer", "explore", *(session.posargs or ["--tier", "deep"]))
+
+
+@nox.session(python=OLDEST)
+def mutate(session: nox.Session) -> None:
+    """Kill the mutants of the monitor, and write the table of them in tests/mutation; a few hours in all.
+
+    What is known is kept in `.nox/mutate.json` until the monitor changes. Arguments go to `tests/mutation/run.py`: `-- --minutes 20` goes on
+    where it was, `-- --again` tries to kill what has survived so far.
+    """
+    session.install(".[test]")
+    session.run("python", "tests/mutation/run.py", *session.posargs)
+
+
+@nox.session(python=OLDEST)
 def bench(session: nox.Session) -> None:
     """What a hand-over costs, against a bare `queue.Queue` and a pool's `imap`; by hand, on a machine that does nothing else."""
     session.install(".")

@@ -97,7 +97,7 @@ def test_an_interrupted_start_leaves_nothing_running(interrupts) -> None:
     enqueuer = OrderedEnqueuer(Numbers(5))
     interrupted = failed = 0
     with interrupts(0.0002) as armed:
-        for _ in range(3000):
+        while failed < 100:  # however long that takes: on a busy machine many come too early or too late
             try:
                 with armed:
                     enqueuer.start(2, 4)
@@ -108,9 +108,7 @@ def test_an_interrupted_start_leaves_nothing_running(interrupts) -> None:
                 assert next(enqueuer.get(timeout=30)) == 0
             assert enqueuer.stop()
             assert not [thread for thread in threading.enumerate() if thread.name.startswith("enqueuer")]
-            if failed >= 300:
-                break
-    assert interrupted >= failed >= 100
+    assert interrupted >= failed
     enqueuer.start(2, 4)
     items = enqueuer.get()
     assert [next(items) for _ in range(6)] == [0, 1, 2, 3, 4, 0]

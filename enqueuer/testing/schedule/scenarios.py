@@ -228,6 +228,35 @@ def plain(stage: Stage, workers: int, size: int) -> None:
     _stops(stage, enqueuer, sequence)
 
 
+def prefetched(stage: Stage, workers: int, size: int) -> None:
+    """Nobody takes anything: the workers compute as much as they may, all the same."""
+    sequence = Numbers(stage, 3)
+    enqueuer = stage.ordered(sequence)
+    enqueuer.start(workers, size)
+    stage.world.settle()
+    promise(sequence.begun == size, "G21", f"{sequence.begun} items were computed before anybody asked, with max_queue_size={size}")
+    _stops(stage, enqueuer, sequence)
+
+
+def met(stage: Stage, workers: int, size: int) -> None:
+    """Two items that wait for each other: two workers must compute at once."""
+
+    class Meeting(Numbers):
+        def __getitem__(self, index: int) -> int | None:
+            parkers[1 - index % 2].unpark()
+            parkers[index % 2].park()
+            return super().__getitem__(index)
+
+    parkers = [stage.world.runtime.parker(), stage.world.runtime.parker()]
+    enqueuer = stage.ordered(Meeting(stage, 2))
+    enqueuer.start(workers, size)
+    items = _takes(enqueuer.get(), 2)
+    promise(items == [0, 1], "G2", f"the items came as {items}")
+    parkers[0].unpark()  # whoever is in an item of the next epoch goes home
+    parkers[1].unpark()
+    enqueuer.stop(1)
+
+
 def stopped(stage: Stage, workers: int, size: int) -> None:
     """Somebody stops while items are computed and taken."""
     sequence = Numbers(stage, 2, slow=True)
@@ -371,6 +400,7 @@ def timed(stage: Stage, workers: int, size: int) -> None:
             item = next(stream, "the end")
         except TimeoutError:
             late += 1
+            promise(stage.world.now >= late, "G26", f"next() gave up after {stage.world.now} s, and may wait 1 s each time: this is time {late}")
             continue
         items.append(item)
     promise(items == [0, 1][: len(items)], "G26", f"after {late} timeouts the items came as {items}")
@@ -515,6 +545,7 @@ def stops(stage: Stage, workers: int, size: int) -> None:
         stopped = enqueuer.stop(1)
         left = stage.world.left()
         promise(not (stopped and left), "G15", f"stop(1) returned true, and {', '.join(left)} had not ended")
+        promise(stopped or stage.world.now >= 1, "G15", f"stop(1) gave up after {stage.world.now} s")
         return stopped
 
     other = stage.world.spawn("stopper", stop)
@@ -584,6 +615,7 @@ def watched(stage: Stage, workers: int, size: int) -> None:
     def watch() -> None:
         now = enqueuer.statistics()
         promise(now.ready <= now.claimed - now.rank <= size, "G4", f"{now.ready} ready, {now.claimed - now.rank} claimed, of at most {size}")
+        promise(now.rank == 2 * now.epoch + now.position, "G27", f"rank {now.rank} is position {now.position} of epoch {now.epoch}, of 2 items each")
         rank = enqueuer.state_dict()["rank"]
         promise(rank is not None and now.rank <= rank <= 2, "G27", f"the state stands at rank {rank}, after {now.rank}")
 
@@ -798,6 +830,8 @@ SCENES: Final = {
         Scene("plain-w1", plain, 1, 1),
         Scene("plain-q1", plain, 2, 1),
         Scene("plain", plain, 2, 2),
+        Scene("prefetch", prefetched, 2, 2),
+        Scene("meet", met, 2, 2),
         Scene("stop", stopped, 2, 1),
         Scene("hook", hook, 2, 2),
         Scene("errors", errors, 2, 2),
@@ -826,7 +860,7 @@ SCENES: Final = {
         Scene("crash-ahead", crashed, 1, 2, deaths=1, tier="deep"),
         Scene("crash-w2", crashed, 2, 2, deaths=1, tier="deep"),
         Scene("resume", resumed, 1, 1),
-        Scene("plain-w3", plain, 3, 2, tier="deep"),
+        Scene("plain-w3", plain, 3, 2),
         Scene("stop-w3", stopped, 3, 2, tier="deep"),
         Scene("restart-w2", restarted, 2, 1, tier="deep"),
     )
