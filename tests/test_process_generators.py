@@ -188,8 +188,9 @@ def test_a_timeout_names_the_rank_and_the_worker_and_the_item_still_comes(tmp_pa
     """G26."""
     with generator(partial(work.stalls, tmp_path / "open", 1)) as enqueuer:
         enqueuer.start(2, 2)
+        assert list(islice(enqueuer.get(timeout=LIMIT), 3)) == [(0, 0), (1, 0), (0, 1)]
+        assert wait_for(lambda: enqueuer.statistics().claimed == 5)  # rank 3 is the slow one's, and it has it
         items = enqueuer.get(timeout=0.1)
-        assert [next(items) for _ in range(3)] == [(0, 0), (1, 0), (0, 1)]
         for _ in range(2):
             with pytest.raises(TimeoutError, match="rank 3 is being computed by worker 1"):
                 next(items)

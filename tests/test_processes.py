@@ -757,6 +757,7 @@ def test_a_timeout_says_who_computes_and_the_item_still_comes(tmp_path) -> None:
         enqueuer.start(2, 4)
         items = enqueuer.get(timeout=0.1)
         assert taken(enqueuer, 2) == [0, 1]
+        assert wait_for(lambda: enqueuer.statistics().claimed > 2)
         for _ in range(2):
             with pytest.raises(TimeoutError, match=r"rank 2 \(index 2 of epoch 0\) is being computed by worker"):
                 next(items)
