@@ -37,7 +37,7 @@ from enqueuer.testing.schedule.scenarios import MESSAGES, Stage
 from enqueuer.testing.schedule.world import CheckerError, Failure, World
 from enqueuer.testing.subject import REFERENCE, BrokenPromise
 
-pytestmark = [pytest.mark.concurrency, pytest.mark.timeout(60)]
+pytestmark = pytest.mark.timeout(60)
 
 
 @pytest.fixture(autouse=True, scope="module")

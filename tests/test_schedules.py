@@ -32,7 +32,7 @@ PROFILE: Final = os.environ.get("HYPOTHESIS_PROFILE", "dev")
 EXAMPLES: Final = {"dev": 200, "ci": 1_000, "deep": 20_000}
 SECONDS: Final = {"dev": 60, "ci": 120, "deep": 1200}
 
-pytestmark = [pytest.mark.concurrency, pytest.mark.timeout(SECONDS[PROFILE])]
+pytestmark = pytest.mark.timeout(SECONDS[PROFILE])
 
 
 @dataclass(frozen=True)
