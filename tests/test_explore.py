@@ -44,7 +44,7 @@ FOUND = [
     ("NativeGenerator", "G22", "interrupt", 55, 1),
     ("OneConsumerWoken", "G22", "leave", 771, 2),
     ("TakenTwice", "G24", "consumers", 59, 1),
-    ("NativeGenerator", "G26", "timeout", 19, 1),
+    ("NativeGenerator", "G26", "timeout", 7, 1),
 ]
 """Twins that concurrency has to do with: name, what it breaks, the scenario that shows it, executions until it does, and switches that it takes.
 The numbers are the same on every Python."""
