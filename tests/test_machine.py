@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import faulthandler
 import gc
 import os
+import re
+import signal
 import threading
 import traceback
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
 from multiprocessing import forkserver, resource_tracker
+from pathlib import Path
 from time import monotonic, sleep
 from typing import Final, cast
 
@@ -18,9 +22,10 @@ from _pytest.mark import ParameterSet
 from hypothesis import Phase, settings
 from hypothesis.errors import Flaky
 from hypothesis.stateful import run_state_machine_as_test
+from process_helpers import children, wait_for
 
 from enqueuer.testing.machine import Machine, machine_for, register_profiles
-from enqueuer.testing.subject import PROCESSES, REFERENCE, BrokenPromise, Factory, MakeGeneratorOf, MakeOrderedOf, processes
+from enqueuer.testing.subject import PROCESSES, REFERENCE, BrokenPromise, Factory, MakeGeneratorOf, MakeOrderedOf, Numbers, processes
 from enqueuer.testing.twins import TWINS, Twin
 
 register_profiles()
@@ -112,9 +117,56 @@ def multiprocessings_own() -> None:
     forkserver.ensure_running()
 
 
+def _listens(pid: int) -> bool:
+    """Whether a process has a handler of SIGUSR1; the fork server and the resource tracker would die of it."""
+    try:
+        caught = re.search(r"^SigCgt:\s*(\w+)$", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
+    except OSError:
+        return False
+    return caught is not None and bool(int(caught[1], 16) >> (signal.SIGUSR1 - 1) & 1)
+
+
+@pytest.fixture
+def stacks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Where every thread of this process and of its worker processes stands is noted on the first broken promise: later nobody can tell."""
+    seen: list[BrokenPromise] = []
+    init = BrokenPromise.__init__
+
+    def told(self: BrokenPromise, guarantee: str, what: str) -> None:
+        init(self, guarantee, what)
+        if not seen:
+            seen.append(self)
+            asked = sorted(pid for pid in children() if _listens(pid))
+            for pid in asked:
+                os.kill(pid, signal.SIGUSR1)
+            wait_for(lambda: path.read_text().count("Current thread") >= len(asked), 5)  # what is stopped or dead says nothing
+            faulthandler.dump_traceback(file)
+            self.add_note(f"children {asked}, then this process:\n{path.read_text()}")
+
+    path = tmp_path / "stacks.txt"
+    with path.open("a") as file:
+        faulthandler.register(signal.SIGUSR1, file)  # forks inherit it
+        monkeypatch.setattr(BrokenPromise, "__init__", told)
+        yield
+        faulthandler.unregister(signal.SIGUSR1)
+
+
+@pytest.mark.usefixtures("stacks")
+def test_a_broken_promise_tells_where_everybody_stood() -> None:
+    subject = PROCESSES["fork"].ordered(Numbers(3))
+    subject.start(1, 2)
+    assert next(subject.get()) == 0
+    broken = BrokenPromise("G21", "made up")
+    subject.stop()
+    assert "serve" in broken.__notes__[0]
+    assert "test_a_broken_promise" in broken.__notes__[0]
+    assert not hasattr(BrokenPromise("G21", "another"), "__notes__")
+
+
 @pytest.mark.concurrency
 @pytest.mark.timeout(SECONDS[PROFILE])
 @pytest.mark.parametrize("method", METHODS)
+@pytest.mark.usefixtures("stacks")
 def test_in_process_mode_too_whatever_is_called(method: str) -> None:
     machine = machine_for(PROCESSES[method])
     run_state_machine_as_test(machine, settings=APART)
