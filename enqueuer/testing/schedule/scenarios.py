@@ -628,32 +628,23 @@ def watched(stage: Stage, workers: int, size: int) -> None:
 
 def crashed(stage: Stage, workers: int, size: int) -> None:
     """A worker process dies, at any moment, and what it had is computed again."""
-    sequence = Numbers(stage, 3)
-    enqueuer = stage.apart(sequence, retries=1)
-    enqueuer.start(workers, size)
-    stream = enqueuer.get()
-    items: list[int] = []
-    died: BaseException | None = None
-    while len(items) < 2 and died is None:
-        try:
-            item = next(stream)
-        except WorkerDiedError as error:
-            died = error
-            break
-        items.append(item)
-    promise(items == [0, 1][: len(items)], "G13", f"the items came as {items}")
+    died = _until_one_dies(stage, workers, size, retries=1)
     promise(died is None or "before it was ready" in str(died), "G13", f"a worker may die once, and next() raised {died}")
-    _stops(stage, enqueuer, *([sequence] if died is None else []))
 
 
 def crash_told(stage: Stage, workers: int, size: int) -> None:
     """A worker process dies, and that ends the run with an error."""
+    died = _until_one_dies(stage, workers, size, retries=0)
+    promise(died is None or not stage.world.deaths, "G13", f"nobody died, and next() raised {died}")
+
+
+def _until_one_dies(stage: Stage, workers: int, size: int, *, retries: int) -> WorkerDiedError | None:
     sequence = Numbers(stage, 3)
-    enqueuer = stage.apart(sequence)
+    enqueuer = stage.apart(sequence, retries)
     enqueuer.start(workers, size)
     stream = enqueuer.get()
     items: list[int] = []
-    died: BaseException | None = None
+    died: WorkerDiedError | None = None
     while len(items) < 2 and died is None:
         try:
             item = next(stream)
@@ -662,8 +653,8 @@ def crash_told(stage: Stage, workers: int, size: int) -> None:
             break
         items.append(item)
     promise(items == [0, 1][: len(items)], "G13", f"the items came as {items}")
-    promise(died is None or not stage.world.deaths, "G13", f"nobody died, and next() raised {died}")
-    _stops(stage, enqueuer)
+    _stops(stage, enqueuer, *([] if died else [sequence]))
+    return died
 
 
 def killed(stage: Stage, workers: int, size: int) -> None:
