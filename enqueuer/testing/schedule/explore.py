@@ -14,17 +14,12 @@ from typing import Final
 from .cycles import Cycle
 from .exhaustive import Exhaustive
 from .replay import Follow, Once, Replay, read, write
-from .world import Abandoned, Carriers, Failure, Scheduler, Taken, Task, World
+from .world import Abandoned, Carriers, Failure, Scheduler, Taken, Task, World, nobody
 
 __all__ = ["Report", "Scenario", "explore", "replay"]
 
 TIDY: Final = 500
 """After so many executions, what they have left is collected; never while one runs, as that would call finalizers."""
-
-
-def _nobody(failure: Failure, tasks: list[Task]) -> str:
-    del failure, tasks
-    return ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +45,7 @@ class Scenario:
     failing_starts: int = 0
     deaths: int = 0
     messages: Mapping[type, frozenset[str]] = field(default_factory=dict[type, frozenset[str]])
-    blame: Callable[[Failure, list[Task]], str] = _nobody
+    blame: Callable[[Failure, list[Task]], str] = nobody
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -42,8 +42,19 @@ def read(text: str) -> list[int]:
     return choices + [0] * (int(count or 0) - len(choices))
 
 
+class _Single:
+    """There is one execution."""
+
+    _begun = False
+
+    def begin(self) -> bool:
+        """Begin it, once."""
+        begun, self._begun = self._begun, True
+        return not begun
+
+
 @dataclass
-class Replay:
+class Replay(_Single):
     """Make these choices, then always the first option.
 
     Attributes:
@@ -54,12 +65,6 @@ class Replay:
     choices: Sequence[int]
     wrapped: bool = False
     _position: int = 0
-    _begun: bool = False
-
-    def begin(self) -> bool:
-        """There is one execution."""
-        begun, self._begun = self._begun, True
-        return not begun
 
     def choose(self, point: Point) -> int | None:
         """Return what is written."""
@@ -80,17 +85,11 @@ class Replay:
 
 
 @dataclass
-class Follow:
+class Follow(_Single):
     """Go a way into a cycle and round it, and end there."""
 
     way: Sequence[Chosen]
     _position: int = 0
-    _begun: bool = False
-
-    def begin(self) -> bool:
-        """There is one execution."""
-        begun, self._begun = self._begun, True
-        return not begun
 
     def choose(self, point: Point) -> int | None:
         """Return the option that goes this way."""

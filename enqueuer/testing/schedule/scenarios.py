@@ -190,14 +190,16 @@ def _takes(stream: Iterator[T], count: int) -> list[T]:
     return items
 
 
-def _all(stream: Iterator[T]) -> list[T]:
+def _all(stream: Iterator[T], most: int | None = None) -> list[T]:
+    """Take what there is, so many at most."""
     items: list[T] = []
-    while True:
+    while len(items) != most:
         try:
             item = next(stream)
         except StopIteration:
-            return items
+            break
         items.append(item)
+    return items
 
 
 def _stops(stage: Stage, enqueuer: SequenceEnqueuer[int], *sequences: Numbers) -> None:
@@ -264,13 +266,7 @@ def stopped(stage: Stage, workers: int, size: int) -> None:
     enqueuer.start(workers, size)
     stopper = stage.world.spawn("stopper", partial(_stops, stage, enqueuer, sequence))
     stream = enqueuer.get()
-    items: list[int] = []
-    while len(items) < 2:
-        try:
-            item = next(stream)
-        except StopIteration:
-            break
-        items.append(item)
+    items = _all(stream, 2)
     promise(items == [0, 1][: len(items)], "G2", f"the items came as {items}")
     stopper.join()
     end = next(stream, "the end")
@@ -418,9 +414,7 @@ def restarted(stage: Stage, workers: int, size: int) -> None:
     taken = next(old)
     promise(taken == 0, "G2", f"{taken} came first")
     stopped = enqueuer.stop(0)
-    first.over = stopped
     promise(not stopped or not stage.world.left(), "G15", "stop(0) returned true, and something has not ended")
-    first.over = False  # as the next run begins: who is left of the first may go on, unless it was said that nobody is
     first.base = 10
     enqueuer.start(workers, size)
     items = _takes(enqueuer.get(), 2)
@@ -456,13 +450,7 @@ def rung(stage: Stage, workers: int, size: int) -> None:
     enqueuer.start(workers, size)
     stage.world.finalize(enqueuer.stop)
     stream = enqueuer.get()
-    items: list[int] = []
-    while len(items) < 2:
-        try:
-            item = next(stream)
-        except StopIteration:
-            break
-        items.append(item)
+    items = _all(stream, 2)
     promise(items == [0, 1][: len(items)], "G2", f"the items came as {items}")
     _stops(stage, enqueuer)
 
