@@ -488,7 +488,7 @@ class Run(Generic[T]):
             never_taken = self._end()
         del never_taken  # outside the lock
         self._terms.compute.halt()
-        return False if self._is_own() else self._join(timeout)
+        return False if self._is_own() else self._gone(timeout)
 
     def _is_own(self) -> bool:
         """Whether this is a thread of the run, or of one that an item of it has started (D23): waiting for oneself would never end (G14)."""
@@ -509,36 +509,40 @@ class Run(Generic[T]):
         for parker in waiting:
             parker.unpark()
 
-    def _join(self, timeout: float | None) -> bool:
+    def _gone(self, timeout: float | None) -> bool:
         """Wait for the threads to leave and to exit; at the deadline give up those that are stuck in user code (N5)."""
         runtime = self._terms.runtime
         parker = runtime.parker()
-        start = runtime.clock()
-        killed = False
+        deadline = None if timeout is None else runtime.clock() + timeout
+        gone = False
         try:
-            while True:
-                with self._lock:
-                    self._joiners[parker] = None
-                    if not self._present:
-                        break
-                    stuck = bool(self._window.under_way)
-                if timeout is None:
-                    parker.park()
-                    continue
-                left = start + timeout - runtime.clock()
-                if left <= 0 and not killed and (stuck or left <= -GRACE / 2):  # G15
-                    killed = self._terms.compute.kill()
-                if left <= 0 and ((stuck and not killed) or left <= -GRACE):  # D15
-                    return False
-                parker.park(left + (0 if left > 0 else GRACE / 2 if left > -GRACE / 2 else GRACE))
+            gone, stuck = self._join(parker, deadline)
+            if deadline is not None:
+                if not (gone or stuck):  # D15: they are on their way out
+                    gone, stuck = self._join(parker, deadline + GRACE / 2)
+                if not gone and (self._terms.compute.kill() or not stuck):  # G15
+                    gone, _ = self._join(parker, deadline + GRACE)
         finally:
             with self._lock:
                 self._joiners.pop(parker, None)
-        with self._lock:
-            threads = tuple(self._threads)
+                threads = tuple(self._threads) if gone else ()
         for thread in threads:
-            thread.join(None if timeout is None else max(0.0, start + timeout + GRACE - runtime.clock()))
-        return not any(thread.is_alive() for thread in threads)
+            thread.join(None if deadline is None else max(0.0, deadline + GRACE - runtime.clock()))
+        return gone and not any(thread.is_alive() for thread in threads)
+
+    def _join(self, parker: Parker, until: float | None) -> tuple[bool, bool]:
+        """Wait for the last worker to leave. Return whether it has, and whether one is in user code."""
+        runtime = self._terms.runtime
+        while True:
+            with self._lock:
+                self._joiners[parker] = None
+                if not self._present:
+                    return True, False
+                stuck = bool(self._window.under_way)
+            left = None if until is None else until - runtime.clock()
+            if left is not None and left <= 0:
+                return False, stuck
+            parker.park(left)
 
     def running(self) -> bool:
         """Whether the run is not over (G19)."""

@@ -159,7 +159,7 @@ class Reader:
                 self._start(i, event)
             elif event.what == "take":
                 self._take(i, event, after[i])
-            elif event.what in {"stop", "_join", "stop returns"}:
+            elif event.what in {"stop", "_join", "_gone", "stop returns"}:
                 self._stop(i, event)
             elif event.who.startswith("worker-"):
                 self._worker(i, event, after[i])
@@ -349,12 +349,11 @@ class Reader:
         if event.what == "stop":
             self._add(i, "stopper", s, "stop", event)
         elif event.what == "_join":
-            looks, threads = self._joins(i)
-            if looks > 0:
-                self._add(i, "stopper", s, "join", event)
-            elif looks == 0 and not threads:  # it was given up here, and takes itself out
+            self._add(i, "stopper", s, "join", event)
+        elif event.what == "_gone":
+            if not self._left(i):  # it was given up here, and takes itself out
                 self._stopped(i, s, event, told="false", timed=True)
-        elif event.got is True or self._joins(i)[1]:  # else it was given up before, or has only rung
+        elif event.got is True or self._left(i):  # else it was given up before, or has only rung
             self._stopped(i, s, event, told=str(event.got).lower(), timed=event.args[0] is not None)
 
     def _stopped(self, i: int, s: int, event: Event, *, told: str, timed: bool) -> None:
@@ -362,18 +361,12 @@ class Reader:
             self._given_up[event.run] = i
         self._add(i, "stopper", s, "stopped", event, told=told, timed=timed)
 
-    def _joins(self, i: int) -> tuple[int, bool]:
-        """Return how many looks at the workers are left, this one included, and whether their threads are waited for.
-
-        The last critical section of a call, or the last but one, is where it takes itself out of the wait set.
-        """
+    def _left(self, i: int) -> bool:
+        """Whether the stop that this event is of has seen all workers leave: then it waits for their threads."""
         events, mine = self.log.events, self.log.events[i]
         end = next(n for n in range(i, len(events)) if (events[n].what, events[n].who, events[n].run) == ("stop returns", mine.who, mine.run))
         begin = next((n for n in range(end, -1, -1) if events[n].what == "stop" and events[n].who == mine.who), end)
-        own = [event.what for event in events[begin:end] if event.who == mine.who]
-        threads = events[end].got is True or "join" in own
-        left = sum(event.what == "_join" for event in events[i:end] if event.who == mine.who)
-        return left - (2 if threads else 1), threads
+        return events[end].got is True or any(event.who == mine.who and event.what == "join" for event in events[begin:end])
 
 
 def _number(who: str) -> int:

@@ -35,7 +35,7 @@ FOUND = [
     ("TrueAlways", "G15", "restart", 26, 1),
     ("StreamForgetsItsRun", "G16", "restart", 1, 0),
     ("LeftOver", "G17", "restart", 1, 0),
-    ("StragglersHandOver", "G17", "restart", 272, 2),
+    ("StragglersHandOver", "G17", "restart", 281, 2),
     ("SecondStartReplaces", "G18", "starts", 1, 0),
     ("RunningForEver", "G19", "errors", 1, 0),
     ("Lingering", "G20", "plain", 1, 0),
