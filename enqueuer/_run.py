@@ -21,7 +21,7 @@ import operator
 import weakref
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final, Generic, Literal, TypeAlias, TypeVar
 
@@ -296,8 +296,10 @@ class Run(Generic[T]):
         try:
             length = terms.compute.turn(hook=turn.epoch != terms.plan.start.epoch)  # G7: between two epochs, not before the first
             outcome = terms.plan.span(turn.epoch, turn.rank, None if length is None else operator.index(length))
-            if operator.index(outcome.end) <= turn.rank:
-                raise ArgumentValueError(f"the plan opens no rank: its span ends at {outcome.end}, and {turn.rank} is next")
+            end = operator.index(outcome.end)
+            if end <= turn.rank:
+                raise ArgumentValueError(f"the plan opens no rank: its span ends at {end}, and {turn.rank} is next")
+            outcome = replace(outcome, end=end)  # the window compares it under the lock, where no code of the user's runs
         except BaseException as error:  # G11
             outcome = _annotated(error, f"turn of epoch {turn.epoch} (before rank {turn.rank})")
         if self._process.forked:
@@ -334,7 +336,8 @@ class Run(Generic[T]):
             with self._lock:
                 over = self._over()
                 never_taken = self._window.stop() if over else None  # if not, all workers were lost: what they left is still to be taken
-                self._window.error = self._window.error or failed
+                if self._window.error is None:  # not whether it is false: its truth is the user's to say
+                    self._window.error = failed
                 self._present = 0
                 self._wake_joiners()
             del never_taken

@@ -42,7 +42,7 @@ TABLE: Final = HERE / "table.json"
 PAGE: Final = HERE / "table.md"
 ARGUED: Final = HERE / "equivalent.toml"
 
-THREADS: Final = [f"tests/test_{name}.py" for name in ("streams", "stop", "start", "generators", "interrupts")]
+THREADS: Final = [f"tests/test_{name}.py" for name in ("run_life", "run_takes", "streams", "stop", "start", "generators", "interrupts")]
 BY_FORK: Final = "process_mode and fork and not forkserver"
 
 RUNS: Final = 400
