@@ -145,10 +145,12 @@ def mutate(session: nox.Session) -> None:
 
 @nox.session(python=OLDEST)
 def bench(session: nox.Session) -> None:
-    """What a hand-over costs, against a bare `queue.Queue` and a pool's `imap`; by hand, on a machine that does nothing else."""
-    session.install(".")
-    for name in ("hand_over", "processes"):
-        session.run("python", f"tests/benchmarks/{name}.py", *session.posargs)
+    """This project beside its peers, each in an environment of its own (3 GB, made once); by hand, on a machine that does nothing else.
+
+    Arguments go to `tests/benchmarks/peers.py`: `-- --only 'process*'`. `hand_over.py` and `processes.py` beside it compare other shapes.
+    """
+    session.install(".", "numpy")
+    session.run("python", "tests/benchmarks/peers.py", *session.posargs)
 
 
 @nox.session(python=PYTHONS)
