@@ -1,6 +1,6 @@
 """What it costs to hand an item over, as a multiple of a bare `queue.Queue`: as many producers, the same size, one consumer, the same items.
 
-Run by hand, or by `nox -s bench`. Rounds of both are interleaved, because machines drift; the ratio of each pair is what counts.
+Run by hand. Rounds of both are interleaved, because machines drift; the ratio of each pair is what counts.
 
     python tests/benchmarks/hand_over.py [--rounds 25] [--items 20000]
 """
