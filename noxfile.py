@@ -153,6 +153,13 @@ def bench(session: nox.Session) -> None:
     session.run("python", "tests/benchmarks/peers.py", *session.posargs)
 
 
+@nox.session(python=OLDEST)
+def soak(session: nox.Session) -> None:
+    """Ten minutes of items of any size, killed workers, restarts and held views: nothing is wrong, nothing is left, memory stays."""
+    session.install(".[test]")
+    session.run("python", "tests/benchmarks/soak.py", *session.posargs)
+
+
 @nox.session(python=PYTHONS)
 def deep(session: nox.Session) -> None:
     """The state machine with more and longer examples, about ten minutes for each Python; what was run is kept in `.nox/deep-*.json`."""
