@@ -170,7 +170,8 @@ def test_a_broken_promise_tells_where_everybody_stood() -> None:
 def test_in_process_mode_too_whatever_is_called(method: str) -> None:
     machine = machine_for(PROCESSES[method])
     run_state_machine_as_test(machine, settings=APART)
-    assert machine.seen["start"] > machine.seen["make_ordered"] > 0
+    assert machine.seen["start"] > 0  # how often is for Hypothesis to draw
+    assert machine.seen["take"] > 0
 
 
 @pytest.mark.deep
