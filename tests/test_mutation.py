@@ -36,7 +36,7 @@ def test_the_table_is_of_the_mutants_of_this_code() -> None:
     )
 
 
-OPEN = 25
+OPEN = 9
 """So many are still open: no killer that was tried has killed them, and not all were tried. `nox -s mutate` goes on with those."""
 
 
