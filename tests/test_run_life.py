@@ -23,6 +23,7 @@ from enqueuer._window import Turn, Window
 from enqueuer.errors import StartError
 from enqueuer.testing.schedule import scenarios
 from enqueuer.testing.schedule.explore import explore
+from enqueuer.testing.schedule.replay import _Single
 from enqueuer.testing.schedule.scenarios import Scene, Stage
 from enqueuer.testing.schedule.world import Point, World
 from enqueuer.testing.subject import REFERENCE, Numbers, promise
@@ -30,14 +31,8 @@ from enqueuer.testing.subject import REFERENCE, Numbers, promise
 HALF = GRACE / 2
 
 
-class Clockwork:
+class Clockwork(_Single):
     """One execution, on a machine that has nothing else to do: time passes when nobody can go on, and then up to the next deadline."""
-
-    begun = False
-
-    def begin(self) -> bool:
-        begun, self.begun = self.begun, True
-        return not begun
 
     def choose(self, point: Point) -> int:
         deadlines = [option.task.step.deadline if option.how == "timeout" and option.task.step else None for option in point.options]

@@ -25,6 +25,13 @@ ENDLESS = 10**6
 Reader = Callable[["Items", dict[str, Any]], Any]
 
 
+def spin(milliseconds: float) -> None:
+    """Take so much time of a processor, with the GIL."""
+    until = time.thread_time() + milliseconds / 1e3
+    while time.thread_time() < until:
+        pass
+
+
 class Items:
     """A sequence. Importable, so that any process can have it."""
 
@@ -44,9 +51,7 @@ class Items:
 
             return torch.full((1 << 17,), float(index), dtype=torch.float64)
         if self.kind.startswith("cpu"):
-            until = time.thread_time() + float(self.kind[3:]) / 1e3
-            while time.thread_time() < until:
-                pass
+            spin(float(self.kind[3:]))
             return (index, 0)
         return np.full(int(self.kind) // 8, index, np.float64)
 
@@ -66,7 +71,6 @@ def ours(items: Items, row: dict[str, Any]) -> Iterator[Iterator[Any]]:
     enqueuer = OrderedEnqueuer(items, use_multiprocessing=row["mode"] == "process", context="fork")
     enqueuer.start(row["workers"], row["queue"])
     yield enqueuer.get()
-    row["stopping"] = time.perf_counter()
     enqueuer.stop()
 
 
@@ -89,17 +93,15 @@ def queued(items: Items, row: dict[str, Any]) -> Iterator[Iterator[Any]]:
     for thread in threads:
         thread.start()
     yield iter(channel.get, None)
-    row["stopping"] = time.perf_counter()
     over.set()
     while any(thread.is_alive() for thread in threads):
         while not channel.empty():
             channel.get()
 
 
-def _keras(enqueuer: Any, row: dict[str, Any], *start: Any) -> Iterator[Iterator[Any]]:
+def _keras(enqueuer: Any, *start: Any) -> Iterator[Iterator[Any]]:
     enqueuer.start(*start)
     yield enqueuer.get()
-    row["stopping"] = time.perf_counter()
     enqueuer.stop()
 
 
@@ -109,7 +111,7 @@ def tfk(items: Items, row: dict[str, Any]) -> Iterator[Iterator[Any]]:
 
     sequence = type("Adapted", (type(items), Sequence), {})(items.kind, items.length)
     globals()["Adapted"] = type(sequence)
-    yield from _keras(OrderedEnqueuer(sequence, use_multiprocessing=row["mode"] == "process"), row, row["workers"], row["queue"])
+    yield from _keras(OrderedEnqueuer(sequence, use_multiprocessing=row["mode"] == "process"), row["workers"], row["queue"])
 
 
 @contextmanager
@@ -124,7 +126,7 @@ def k3(items: Items, row: dict[str, Any]) -> Iterator[Iterator[Any]]:
     dataset = type("Adapted", (type(items), PyDataset), {"__init__": init})(items.kind, items.length)
     globals()["Adapted"] = type(dataset)
     make = OrderedEnqueuer(dataset, row["workers"], use_multiprocessing=row["mode"] == "process", max_queue_size=row["queue"])
-    yield from _keras(make, row)
+    yield from _keras(make)
 
 
 def _again(source: Any) -> Iterator[Any]:
@@ -152,7 +154,6 @@ def torch(items: Items, row: dict[str, Any]) -> Iterator[Iterator[Any]]:
 
     stream = _again(loader) if row["kind"] == "epochs" else iter(loader)
     yield stream
-    row["stopping"] = time.perf_counter()
     del stream, loader
     gc.collect()
 
@@ -174,7 +175,6 @@ def nodes(items: Items, row: dict[str, Any]) -> Iterator[Iterator[Any]]:
     loader: Any = Loader(mapped)
 
     yield _again(loader)
-    row["stopping"] = time.perf_counter()
     del loader
     mapped.reset()
     del mapped
@@ -194,7 +194,6 @@ def grain(items: Items, row: dict[str, Any]) -> Iterator[Iterator[Any]]:
 
     stream = _again(source)
     yield stream
-    row["stopping"] = time.perf_counter()
     stream.close()  # type: ignore[attr-defined]
     gc.collect()
 
@@ -220,7 +219,6 @@ def spdl(items: Items, row: dict[str, Any]) -> Iterator[Iterator[Any]]:
 
     stream = epochs()
     yield stream
-    row["stopping"] = time.perf_counter()
     stream.close()  # type: ignore[attr-defined]
     if pool is not None:
         pool.shutdown(wait=True, cancel_futures=True)
@@ -248,7 +246,6 @@ def measured(name: str, row: dict[str, Any]) -> dict[str, float]:
         next(stream)
         started = time.perf_counter()
         if kind == "start":
-            row["stopping"] = started
             return {"us": (started - begun) * 1e6}
         if kind == "stop":
             time.sleep(row["fill"])  # the queue is full; how full, nobody tells in the same way
@@ -260,13 +257,12 @@ def measured(name: str, row: dict[str, Any]) -> dict[str, float]:
         before = time.perf_counter()
         for _item in islice(stream, row["items"]):
             if busy:
-                until = time.thread_time() + busy / 1e3
-                while time.thread_time() < until:
-                    pass
-        elapsed = time.perf_counter() - before
+                spin(busy)
+        stopping = time.perf_counter()
         _item = None
     if kind == "stop":
-        return {"us": (time.perf_counter() - row["stopping"]) * 1e6}
+        return {"us": (time.perf_counter() - stopping) * 1e6}
+    elapsed = stopping - before
     return {"us": elapsed / row["items"] * 1e6}
 
 

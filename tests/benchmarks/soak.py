@@ -15,13 +15,11 @@ import os
 import random
 import signal
 import statistics
-import sys
 import threading
 import time
 import zlib
 from collections import deque
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -67,6 +65,11 @@ def checked(item: dict[str, Any], index: int) -> None:
         raise SystemExit(f"item {index} came as item {item['index']}, or its sum is wrong")
 
 
+def made(seed: int, context: str) -> OrderedEnqueuer[dict[str, Any]]:
+    """Return an enqueuer whose workers may die."""
+    return OrderedEnqueuer(Anything(seed), use_multiprocessing=True, context=context, on_worker_death="retry", max_retries=20)
+
+
 class Had:
     """What this program has: itself, and the processes that come of it."""
 
@@ -110,7 +113,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     drawn, had, held = random.Random(options.seed), Had(), deque[tuple[int, dict[str, Any]]]()
-    for _ in played(OrderedEnqueuer(Anything(0), True, context=options.context, on_worker_death="retry", max_retries=20), drawn, held):
+    for _ in played(made(0, options.context), drawn, held):
         break  # what multiprocessing keeps for itself is there from now on
     held.clear()
     gc.collect()
@@ -119,9 +122,7 @@ def main() -> int:
     memory: list[float] = []
     items = runs = drops = 0
     while time.monotonic() - begun < options.minutes * 60:
-        enqueuer = OrderedEnqueuer(
-            Anything(drawn.randrange(1000)), use_multiprocessing=True, context=options.context, on_worker_death="retry", max_retries=20
-        )
+        enqueuer = made(drawn.randrange(1000), options.context)
         for _ in range(drawn.randint(1, 3)):
             for _ in played(enqueuer, drawn, held):
                 items += 1
@@ -155,5 +156,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(Path(__file__).parents[2]))
     raise SystemExit(main())
