@@ -91,6 +91,11 @@ class Had:
         return len(self._self.children(recursive=True)), threading.active_count(), self._self.num_fds()
 
 
+def more(after: tuple[int, int, int], before: tuple[int, int, int]) -> bool:
+    """Whether there is more of anything."""
+    return any(now > then for now, then in zip(after, before, strict=True))
+
+
 def played(enqueuer: OrderedEnqueuer[dict[str, Any]], drawn: random.Random, held: deque[tuple[int, dict[str, Any]]]) -> Iterator[int]:
     """Read one run for a while; yield once for each item."""
     enqueuer.start(drawn.randint(1, 4), drawn.randint(1, 12))
@@ -113,8 +118,10 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     drawn, had, held = random.Random(options.seed), Had(), deque[tuple[int, dict[str, Any]]]()
-    for _ in played(made(0, options.context), drawn, held):
-        break  # what multiprocessing keeps for itself is there from now on
+    with made(0, options.context) as first:
+        for _ in played(first, drawn, held):
+            break  # what multiprocessing keeps for itself is there from now on
+    del first
     held.clear()
     gc.collect()
     before = had.left()
@@ -147,12 +154,12 @@ def main() -> int:
     del kept
     gc.collect()
     deadline = time.monotonic() + 10
-    while (after := had.left()) > before and time.monotonic() < deadline:
+    while more(after := had.left(), before) and time.monotonic() < deadline:
         time.sleep(0.05)
     quarter = max(1, len(memory) // 4)
     early, late = statistics.median(memory[quarter : 2 * quarter] or [0.0]), statistics.median(memory[-quarter:] or [0.0])
     print(f"{items} items, {runs} runs; processes, threads, descriptors: before {before}, after {after}; memory {early:.0f} MB, then {late:.0f} MB")
-    return 0 if after <= before and late <= 1.3 * early + 50 else 1
+    return 0 if not more(after, before) and late <= 1.3 * early + 50 else 1
 
 
 if __name__ == "__main__":
