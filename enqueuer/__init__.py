@@ -15,6 +15,7 @@ The map, top-down; arrows between files point down this list only:
     _context     what an item may ask about itself
     _runtime     the seam to threads, locks and the clock
     _border      what crosses between two processes: items, errors, computes, as bytes
+    _shared      memory that two processes share, for large items
     _threads     the engine of thread mode
     _processes   the engine of process mode: worker processes, the pipes to them, their deaths
     _run         one run: the window under its lock, the worker loop, the waits, the stop

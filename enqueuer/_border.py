@@ -9,33 +9,60 @@ Rules:
 from __future__ import annotations
 
 import enum
+import importlib
 import io
 import pickle
 import struct
 import sys
 import traceback
+from collections.abc import Iterator, Sequence
 from typing import Final, Protocol, TypeVar, cast
 
 from .errors import BorderError
 
-__all__ = ["COMPUTE", "HEADER", "REQUEST", "Kind", "Parcel", "kind_of", "pack", "pack_error", "pack_item", "unpack", "unpack_error", "unpack_item"]
+__all__ = [
+    "COMPUTE",
+    "HEADER",
+    "LARGE",
+    "REQUEST",
+    "Kind",
+    "Parcel",
+    "kind_of",
+    "pack",
+    "pack_error",
+    "pack_item",
+    "unpack",
+    "unpack_error",
+    "unpack_item",
+    "unpack_sizes",
+]
 
 T = TypeVar("T")
 
 HEADER: Final = struct.Struct("<QB")
 """Before each message: its length without this header, and its kind."""
 
-REQUEST: Final = struct.Struct("<qq")
-"""An item that is asked for: epoch and index."""
+REQUEST: Final = struct.Struct("<qqq")
+"""An item that is asked for: epoch, index, and the number of the slot that it may be written to, -1 for none."""
 
-COMPUTE: Final = struct.Struct(HEADER.format + "qq")
+COMPUTE: Final = struct.Struct(HEADER.format + "qqq")
 """The whole message that asks for it."""
 
-_LENGTH: Final = struct.Struct("<H")
+LARGE: Final = 1 << 15
+"""Bytes from which on an item is better shared than sent, and a buffer is a part of its own."""
+
+MANY: Final = 1000
+"""Parts of an item at most; other buffers stay in the pickle."""
+
+_LENGTHS: Final = struct.Struct("<HH")
+"""How a head begins: length of the name, number of parts."""
+
+_ONE: Final = struct.Struct("<HHQ")
+"""How it does if there is one part: its length, too."""
 
 
 class Kind(enum.IntEnum):
-    """What a message is. The parent sends `STATE` and `COMPUTE`, the worker the others."""
+    """What a message is. The parent sends `STATE`, `COMPUTE` and `FORGET`, the worker the others."""
 
     STATE = 1
     COMPUTE = 2
@@ -43,6 +70,8 @@ class Kind(enum.IntEnum):
     ITEM = 4
     ERROR = 5
     END = 6
+    SHARED = 7
+    FORGET = 8
 
 
 class _Traceback(Exception):  # noqa: N818 - not an error, but where one came from
@@ -90,25 +119,42 @@ class Parcel:
         return self._thing if self._data is None else unpack(self._data)
 
 
-def pack_item(item: object) -> tuple[bytes, bytes]:
-    """Return what an item travels as: the name of its type, for the error if it can't be made again (G12), and its pickle."""
+def pack_item(item: object) -> tuple[bytes, list[bytes | memoryview]]:
+    """Return what an item travels as: a head, its pickle, and its large buffers.
+
+    The head has the sizes of these parts, and the name of the item's type for the error if it can't be made again (G12).
+    """
+    buffers: list[memoryview] = []
+    if "numpy" in sys.modules:
+        buffer = io.BytesIO()
+        _Faithful(buffer, 5, buffer_callback=lambda one: _within(one, buffers)).dump(item)
+        pickled = buffer.getvalue()
+    else:
+        pickled = pickle.dumps(item, 5, buffer_callback=lambda one: _within(one, buffers))
     name = kind_of(item).encode()[:1000]
-    head = _LENGTH.pack(len(name)) + name
-    if "numpy" not in sys.modules:
-        return head, pickle.dumps(item, 5)
-    buffer = io.BytesIO()
-    _Faithful(buffer, 5).dump(item)
-    return head, buffer.getvalue()
+    if not buffers:
+        return _ONE.pack(len(name), 1, len(pickled)) + name, [pickled]
+    parts: list[bytes | memoryview] = [pickled, *buffers]
+    return struct.pack(f"<HH{len(parts)}Q", len(name), len(parts), *map(len, parts)) + name, parts
+
+
+def _within(buffer: pickle.PickleBuffer, buffers: list[memoryview]) -> bool:
+    """Whether a buffer goes into the pickle; else it is a part of its own."""
+    raw = buffer.raw()
+    if raw.nbytes < LARGE or len(buffers) == MANY:
+        return True
+    buffers.append(raw)
+    return False
 
 
 class _Faithful(pickle.Pickler):
-    """Keeps arrays writable, or not, as they were (G6): protocol 5 does so only for contiguous ones that are plain."""
+    """Keeps arrays writable, or not, as they were (G6): protocol 5 does so only for contiguous ones that are plain. Tensors go as arrays."""
 
     def reducer_override(self, thing: object) -> object:  # type: ignore[override]  # pyright: ignore[reportIncompatibleMethodOverride]
         import numpy
 
         if not isinstance(thing, numpy.ndarray):
-            return NotImplemented
+            return _as_array(thing)
         array, kind = cast("_Array", thing), type(cast("object", thing))
         plain = kind is numpy.ndarray and array.flags.forc and not array.dtype.hasobject and array.dtype.kind not in "mMV"
         return NotImplemented if plain or array.flags.writeable else (_freeze, (array.copy("K"),))
@@ -132,18 +178,64 @@ class _Array(Protocol):
     def copy(self, order: str, /) -> object: ...
 
 
+class _Tensor(Protocol):
+    requires_grad: bool
+
+    def numpy(self) -> object: ...
+
+
+def _as_array(thing: object) -> object:
+    """Return how a tensor of torch is made of an array that has the same memory; its own pickle copies, or makes a file for each."""
+    torch = sys.modules.get("torch")
+    kind = getattr(torch, "Tensor", None)
+    if kind is None or type(thing) is not kind:
+        return NotImplemented
+    tensor = cast("_Tensor", thing)
+    if tensor.requires_grad:
+        return NotImplemented
+    try:
+        return _tensor, (tensor.numpy(),)
+    except (TypeError, RuntimeError):  # on another device, sparse, or of a type that numpy has not
+        return NotImplemented
+
+
+class _Torch(Protocol):
+    def from_numpy(self, array: object, /) -> object: ...
+
+
+def _tensor(array: object) -> object:
+    return cast("_Torch", importlib.import_module("torch")).from_numpy(array)
+
+
 def _freeze(array: _Array) -> object:
     array.flags.writeable = False
     return array
 
 
-def unpack_item(message: memoryview) -> object:
-    """Return an equal item, which owns its memory."""
-    end = _LENGTH.size + _LENGTH.unpack_from(message)[0]
+def unpack_sizes(message: memoryview) -> tuple[int, ...]:
+    """Return how long the parts are, from the head."""
+    return struct.unpack_from(f"<{_LENGTHS.unpack_from(message)[1]}Q", message, _LENGTHS.size)
+
+
+def _parts_of(message: memoryview, place: int) -> Iterator[memoryview]:
+    """Yield the parts that came with the head, each large buffer in memory of its own."""
+    for number, size in enumerate(unpack_sizes(message)):
+        part = message[place : place + size]
+        yield memoryview(bytearray(part)) if number else part
+        place += size
+
+
+def unpack_item(message: memoryview, shared: Sequence[memoryview] = ()) -> object:
+    """Return an equal item. It owns its memory, but for buffers that are shared: those it refers to."""
+    length, count = _LENGTHS.unpack_from(message)
+    begin = _LENGTHS.size + 8 * count
     try:
-        return pickle.loads(message[end:])  # noqa: S301 - from the other process of the same program
+        if count == 1 and not shared:
+            return pickle.loads(message[begin + length :])  # noqa: S301 - from the other process of the same program
+        pickled, *buffers = shared or _parts_of(message, begin + length)
+        return pickle.loads(pickled, buffers=buffers)  # noqa: S301 - the same
     except BaseException as error:  # G12
-        name = bytes(message[_LENGTH.size : end]).decode(errors="replace")
+        name = bytes(message[begin : begin + length]).decode(errors="replace")
         raise BorderError(f"an item of type {name} can't be unpickled in this process: {_said(error)}") from error
 
 

@@ -2,7 +2,7 @@
 
       this process                                        a worker process
     worker thread 0  --- COMPUTE epoch, index (STATE) -->  serve(): compute.item(...)
-                     <-- ITEM | ERROR | END -------------
+                     <-- ITEM | SHARED | ERROR | END ----
     worker thread 1  --- a socket pair of its own ------>  another one
          ...
     lifelines (pipes that nobody writes to) ------------>  each one: its end tells that this process is gone
@@ -27,6 +27,7 @@ import random
 import select
 import signal
 import socket
+import struct
 import sys
 import threading
 import time
@@ -34,7 +35,22 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Generic, Protocol, TypeVar, cast, final
 
-from ._border import COMPUTE, HEADER, REQUEST, Kind, Parcel, kind_of, pack, pack_error, pack_item, unpack, unpack_error, unpack_item
+from ._border import (
+    COMPUTE,
+    HEADER,
+    LARGE,
+    REQUEST,
+    Kind,
+    Parcel,
+    kind_of,
+    pack,
+    pack_error,
+    pack_item,
+    unpack,
+    unpack_error,
+    unpack_item,
+    unpack_sizes,
+)
 from ._context import Here, current
 from ._runtime import REAL
 from ._types import Compute, EndOfStream, Lock, Process
@@ -44,6 +60,8 @@ if TYPE_CHECKING:
     from multiprocessing.connection import Connection
     from multiprocessing.context import BaseContext
     from multiprocessing.process import BaseProcess
+
+    from ._shared import Desk, Slot, Stock
 
 __all__ = ["Processes", "Workers", "start_method"]
 
@@ -125,9 +143,10 @@ class _MakesProcess(Protocol):
 class _Worker:
     """One worker process and the pipe to it. Used by one thread, `kill()` apart."""
 
-    def __init__(self, process: BaseProcess, fd: int, alive: int, private: set[int], *, late: bool) -> None:
+    def __init__(self, process: BaseProcess, fd: int, alive: int, channel: int, private: set[int], *, late: bool) -> None:
         self._process: Final = process
         self._fd: Final = fd
+        self._channel: Final = channel  # to give it slots; -1 if there are none
         self._alive: Final = alive  # our end of its lifeline
         self._late: Final = late  # whether its exit code comes from a server, after its death
         self._private: Final = private
@@ -142,12 +161,36 @@ class _Worker:
         self._write.register(fd, select.POLLOUT)
         self._rest = bytearray()
         self.begun: list[tuple[int, int]] = []  # what it was sent and has not answered: epoch and index
+        self.slots: list[Slot | None] = []  # what it was given for each of them
+        self._known: set[Slot] = set()  # whose files it has
         self.short = False  # whether its last answer took a short time
 
-    def begin(self, places: list[tuple[int, int]]) -> None:
-        """Ask for some items."""
+    def begin(self, places: list[tuple[int, int]], slots: list[Slot | None]) -> None:
+        """Ask for some items. If one is large it may be written to the slot that goes with it."""
         self.begun += places
-        self.send(b"".join([COMPUTE.pack(REQUEST.size, Kind.COMPUTE, epoch, index) for epoch, index in places]))
+        self.slots += slots
+        numbers = [slot.number if slot is not None and self._gives(slot) else -1 for slot in slots]
+        self.send(b"".join([COMPUTE.pack(REQUEST.size, Kind.COMPUTE, *place, number) for place, number in zip(places, numbers, strict=True)]))
+
+    def _gives(self, slot: Slot) -> bool:
+        """Whether it has the slot's file, or could be sent it."""
+        if slot not in self._known:
+            from ._shared import give
+
+            try:
+                give(self._channel, slot)
+            except OSError:  # it is dead, or too many descriptors are under way
+                return False
+            self._known.add(slot)
+        return True
+
+    def forget(self) -> None:
+        """Tell it of slots that there are no more."""
+        closed = [slot for slot in self._known if slot.closed]
+        if closed:
+            self._known.difference_update(closed)
+            numbers = b"".join(slot.number.to_bytes(8, "little") for slot in closed)
+            self.send(HEADER.pack(len(numbers), Kind.FORGET) + numbers)
 
     def _watch(self) -> int:
         """Return a descriptor that becomes readable when the process ends (rule 2), -1 where there is no such thing or it has ended already."""
@@ -196,13 +239,13 @@ class _Worker:
                 except BlockingIOError:
                     self._await(self._write)
 
-    def answer(self) -> tuple[int, memoryview]:
-        """Return the answer to the first of what was begun, or raise `_Died`."""
+    def answer(self) -> tuple[int, memoryview, Slot | None]:
+        """Return the answer to the first of what was begun, and the slot that went with it, or raise `_Died`."""
         since = time.monotonic()
-        message = self.receive()
+        kind, message = self.receive()
         self.short = time.monotonic() - since < SHORT
         del self.begun[0]
-        return message
+        return kind, message, self.slots.pop(0)
 
     def receive(self) -> tuple[int, memoryview]:
         """Return the next message, or raise `_Died`."""
@@ -286,6 +329,8 @@ class _Worker:
         """Leave nothing of a process that has ended (G20). Nobody may kill it any more."""
         self._process.close()
         _drop(self._alive, self._private)
+        if self._channel >= 0:
+            _drop(self._channel, self._private)
         if self._pidfd >= 0:
             _drop(self._pidfd, self._private)
 
@@ -338,6 +383,8 @@ class Processes(Generic[T]):
         self._state = 0  # version of the compute; written in turns, before any item that it is for
         self._data = b""  # the compute of that version
         self._workers: Final[dict[int, _Worker]] = {}  # guarded by _lock
+        self._stock: Stock | None = None  # written by open(); what is in it is guarded by _lock
+        self._large = False  # whether an item has been large; only ever set
         self._halted = False  # guarded by _lock: no worker that is not ready is waited for
         self._killed = False  # guarded by _lock: no worker may be started any more
 
@@ -346,6 +393,7 @@ class Processes(Generic[T]):
         context = start_method(self._asked.context)
         self._context, self._count, self._ahead = context, workers, ahead
         _prepare(context)
+        self._stock = self._make_stock()
         for number in range(workers):
             if self._halted:  # stopped meanwhile
                 return
@@ -387,10 +435,10 @@ class Processes(Generic[T]):
                     one.send(HEADER.pack(len(self._data), Kind.STATE) + self._data)
                     one.state = self._state
                 if not one.begun:
-                    one.begin(lost or [(epoch, index)])
+                    self._ask(one, lost or [(epoch, index)])
                 if one.short and len(one.begun) <= LOW and (following := self._ahead(worker)):
-                    one.begin(following)
-                kind, message = one.answer()
+                    self._ask(one, following)
+                kind, message, slot = one.answer()
             except _Died as died:
                 ready, lost = one.ready, one.begun
                 code = one.exitcode()
@@ -399,13 +447,51 @@ class Processes(Generic[T]):
                     raise self._told(one, died, worker, epoch, index, code=code, retries=retries, ready=ready) from None
                 retries += 1
                 continue
+            if kind == Kind.SHARED:
+                parts = self._leased(slot, message)
+                return cast("T", unpack_item(message, parts))
+            self._vacate([slot])
             match kind:
                 case Kind.ITEM:
+                    self._large = self._large or len(message) >= LARGE
                     return cast("T", unpack_item(message))
                 case Kind.END:
                     raise EndOfStream
                 case _:
                     raise unpack_error(message)
+
+    def _make_stock(self) -> Stock | None:
+        """Return memory for large items; None where it can't be shared: they go through the pipe."""
+        try:
+            from ._shared import Stock
+        except ImportError:  # no ctypes, no mmap, no resource
+            return None
+        return Stock(self._process) if Stock.possible() else None
+
+    def _ask(self, one: _Worker, places: list[tuple[int, int]]) -> None:
+        """Ask for some items, with slots to write them to once there have been large ones."""
+        slots: list[Slot | None] = [None] * len(places)
+        if self._large and self._stock is not None:
+            with self._lock:
+                slots = [self._stock.take() for _ in places]
+            one.forget()
+        one.begin(places, slots)
+
+    def _leased(self, slot: Slot | None, message: memoryview) -> list[memoryview]:
+        """Return the parts of an item that was written to a slot. The slot comes back when nothing refers to them any more."""
+        assert slot is not None
+        assert self._stock is not None
+        views = self._stock.views(slot, unpack_sizes(message))
+        with self._lock:
+            self._stock.lend(slot)  # not before: it might be given to another worker
+        return views
+
+    def _vacate(self, slots: list[Slot | None]) -> None:
+        """Take back slots that nobody will write to."""
+        for slot in slots:
+            if slot is not None and self._stock is not None:
+                with self._lock:
+                    self._stock.vacate(slot)
 
     def leave(self, worker: int) -> None:
         """End the process of this worker; nobody asks it for anything any more."""
@@ -433,6 +519,9 @@ class Processes(Generic[T]):
         """Leave no process and no descriptor; close the compute."""
         for number in range(self._count):
             self.leave(number)
+        stock, self._stock = self._stock, None  # nobody else is left
+        if stock is not None:
+            stock.close()
         self._ahead = _none  # the other one keeps the run alive
         self._compute.close()
 
@@ -451,16 +540,22 @@ class Processes(Generic[T]):
                 there_too, here_too = os.pipe()
                 lifeline = theirs.enter_context(Connection(there_too, writable=False))
                 alive = _keep(here_too, private, ours)
+                desk, channel = None, -1
+                if self._stock is not None:
+                    ours_third, theirs_third = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+                    desk = theirs.enter_context(Connection(theirs_third.detach()))
+                    channel = _keep(ours_third.detach(), private, ours)
+                    os.set_blocking(channel, False)
             os.set_blocking(fd, False)
             orders = _Orders(number, self._count, self._asked.seed, self._asked.seed + number if self._asked.seeded else None)
             make = cast("_MakesProcess", context.Process)  # type: ignore[attr-defined]
-            process = make(target=serve, args=(pipe, lifeline, Parcel(self._compute), orders), name=f"enqueuer-worker-{number}", daemon=False)
+            process = make(target=serve, args=(pipe, lifeline, desk, Parcel(self._compute), orders), name=f"enqueuer-worker-{number}", daemon=False)
             _spare_descriptors()
             with _uninterrupted():
                 process.start()
             # G25: it is ours alone; multiprocessing would wait for it at exit, in forks of this process, too
             getattr(processes, "_children", set[object]()).discard(process)
-            one = _Worker(process, fd, alive, private, late=context.get_start_method() == "forkserver")
+            one = _Worker(process, fd, alive, channel, private, late=context.get_start_method() == "forkserver")
             ours.pop_all()
         one.state = self._state
         with self._lock:
@@ -484,6 +579,7 @@ class Processes(Generic[T]):
         one.end(patience)
         with self._lock:
             del self._workers[worker]
+        self._vacate(one.slots)
         one.release()
 
     def _told(
@@ -539,23 +635,31 @@ def _uninterrupted() -> Generator[None]:
 # in the worker process
 
 
-def serve(pipe: Connection[bytes, bytes], lifeline: Connection[bytes, bytes], parcel: Parcel, orders: _Orders) -> None:
+def serve(
+    pipe: Connection[bytes, bytes], lifeline: Connection[bytes, bytes], channel: Connection[bytes, bytes] | None, parcel: Parcel, orders: _Orders
+) -> None:
     """Be a worker process: compute what is asked for until the pipe ends."""
     process = REAL.process()
     fd = pipe.fileno()
     process.private.add(fd)
     process.private.add(lifeline.fileno())
+    desk: Desk | None = None
+    if channel is not None:
+        from ._shared import Desk as Table
+
+        process.private.add(channel.fileno())
+        desk = Table(channel.fileno(), process.private)
     _settle(lifeline.fileno())
     answers = _Answers(fd)
     try:
         compute = cast("Compute[object]", parcel.open())
     except BaseException as error:  # told, not printed
-        answers.send(Kind.ERROR, pack_error(error))
+        answers.send(Kind.ERROR, pack_error(error), [])
         return
     _sow(orders.random_seed)  # what was opened may have imported numpy
     try:
-        answers.send(Kind.READY, b"")
-        _Serving(compute, answers, orders).run()
+        answers.send(Kind.READY, b"", [])
+        _Serving(compute, answers, desk, orders).run()
     except (BrokenPipeError, ConnectionResetError):
         pass  # the run was stopped, and nobody waits for the answer
     finally:
@@ -563,9 +667,10 @@ def serve(pipe: Connection[bytes, bytes], lifeline: Connection[bytes, bytes], pa
 
 
 class _Serving:
-    def __init__(self, compute: Compute[object], answers: _Answers, orders: _Orders) -> None:
+    def __init__(self, compute: Compute[object], answers: _Answers, desk: Desk | None, orders: _Orders) -> None:
         self._compute = compute
         self._answers: Final = answers
+        self._desk: Final = desk
         self._number: Final = orders.number
         self._here: Final = Here(None, current.get(), orders.number, orders.workers, orders.seed)
         self._broken: BaseException | None = None  # why the state that came last can't be used
@@ -578,6 +683,10 @@ class _Serving:
             if kind == Kind.STATE:
                 self._renew(data)
                 continue
+            if kind == Kind.FORGET:
+                assert self._desk is not None
+                self._desk.forget(number for (number,) in struct.iter_unpack("<Q", data))
+                continue
             self._answer(*REQUEST.unpack(data))
             if os.getpid() != pid:  # the item has forked, and this is the child: nobody asked it for anything
                 sys.stdout.flush()
@@ -589,7 +698,7 @@ class _Serving:
         except BaseException as error:  # told with the next item
             self._broken = error
 
-    def _answer(self, epoch: int, index: int) -> None:
+    def _answer(self, epoch: int, index: int, slot: int) -> None:
         here, pid = self._here, os.getpid()
         try:
             if self._broken is not None:
@@ -597,21 +706,26 @@ class _Serving:
             here.epoch, here.index = epoch, index
             item = self._compute.item(self._number, epoch, index)
             try:
-                name, data = pack_item(item)
+                head, parts = pack_item(item)
             except BaseException as error:  # G12
                 raise BorderError(
                     f"item {index} of epoch {epoch} is of type {kind_of(item)}, and can't be pickled: {kind_of(error)}: {error}"
                 ) from error
+            placed = slot >= 0 and os.getpid() == pid and self._places(slot, parts)
         except EndOfStream:
-            answer: tuple[Kind, bytes, bytes] = Kind.END, b"", b""
+            answer: tuple[Kind, bytes, list[bytes | memoryview]] = Kind.END, b"", []
         except BaseException as error:  # G10: whatever its type
-            answer = Kind.ERROR, b"", pack_error(error)
+            answer = Kind.ERROR, pack_error(error), []
         else:
-            answer = Kind.ITEM, name, data
+            answer = (Kind.SHARED, head, []) if placed else (Kind.ITEM, head, parts)
             item = None
         here.epoch = here.index = None
         if os.getpid() == pid:
             self._answers.send(*answer)
+
+    def _places(self, slot: int, parts: list[bytes | memoryview]) -> bool:
+        """Whether an item is large, and was written to the slot."""
+        return sum(map(len, parts)) >= LARGE and self._desk is not None and self._desk.place(slot, parts)
 
 
 class _Answers:
@@ -623,12 +737,14 @@ class _Answers:
         self._own: Final = os.fstat(fd)[1:3]
         self._rest = b""
 
-    def send(self, kind: Kind, name: bytes, data: bytes = b"") -> None:
+    def send(self, kind: Kind, head: bytes, parts: list[bytes | memoryview]) -> None:
         """Send an answer. A descriptor that an item has closed may be another file by now: that one is left alone."""
         if os.fstat(self._fd)[1:3] != self._own:
             raise BrokenPipeError
-        head = HEADER.pack(len(name) + len(data), kind) + name
-        for part in (head + data,) if len(data) < CHUNK else (head, data):
+        length = sum(map(len, parts))
+        begin = HEADER.pack(len(head) + length, kind) + head
+        pieces: list[bytes | memoryview] = [begin, *parts]
+        for part in [b"".join(pieces)] if length < CHUNK else pieces:
             view = memoryview(part)
             while view:
                 view = view[os.write(self._fd, view) :]

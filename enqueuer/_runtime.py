@@ -16,9 +16,10 @@ import time
 import weakref
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from functools import partial
 from typing import ClassVar, Final, final
 
-from ._types import Lock, Parker, Process, Runtime, Stoppable, Thread
+from ._types import Lock, Parker, Parted, Process, Runtime, Stoppable, Thread
 
 __all__ = ["REAL"]
 
@@ -58,16 +59,38 @@ class _Process:
     """One object for each process that starts runs. It knows which runs to end at exit; a fork turns it into a thing of the past."""
 
     this: ClassVar[_Process | None] = None
-    guard: ClassVar = _thread.RLock()  # held by who forks, so that nobody else is making a descriptor then
+    guard: Final = _thread.RLock()  # held by who forks, so that nobody else is making a descriptor then
+    counted: Final[list[None]] = []
 
     def __init__(self) -> None:
         self.forked = False
         self.private: Final[set[int]] = set()
+        self.parted: Final[set[Parted]] = set()
         self.runs: Final[weakref.WeakSet[Stoppable]] = weakref.WeakSet()
         self._finalized = False
 
     def unforked(self) -> AbstractContextManager[object]:
         return _Process.guard
+
+    @property
+    def forks(self) -> int:
+        return len(_Process.counted)
+
+    def keep(self, make: Callable[[], int]) -> int | None:
+        if not _Process.guard.acquire(blocking=False):
+            return None
+        try:
+            descriptor = make()
+            self.private.add(descriptor)
+        except OSError:
+            return None
+        finally:
+            _Process.guard.release()
+        return descriptor
+
+    def drop(self, descriptor: int) -> None:
+        self.private.discard(descriptor)
+        os.close(descriptor)
 
     def at_exit(self, run: Stoppable) -> None:
         self.runs.add(run)
@@ -88,7 +111,11 @@ class _Process:
             cls.this = cls()
             atexit.register(cls.exit)
             if hasattr(os, "register_at_fork"):  # where there is no fork there is nothing to watch
-                os.register_at_fork(before=cls.before, after_in_parent=cls.after, after_in_child=cls.leave)
+                # no bytecode of Python's own but in the child: an interrupt that came with it would be lost, and what it did undone
+                count = partial(cls.counted.append, None)
+                os.register_at_fork(after_in_child=cls.leave)
+                os.register_at_fork(before=cls.guard.acquire, after_in_parent=cls.guard.release, after_in_child=cls.guard._at_fork_reinit)  # type: ignore[attr-defined]  # noqa: SLF001
+                os.register_at_fork(before=count, after_in_parent=count)
             return cls.this
 
     @classmethod
@@ -97,16 +124,7 @@ class _Process:
             cls.this.end()
 
     @classmethod
-    def before(cls) -> None:
-        cls.guard.acquire()
-
-    @classmethod
-    def after(cls) -> None:
-        cls.guard.release()
-
-    @classmethod
     def leave(cls) -> None:
-        cls.guard = _thread.RLock()
         if cls.this is not None:
             cls.this.forked = True
             for descriptor in cls.this.private:
@@ -114,6 +132,8 @@ class _Process:
                     os.close(descriptor)
                 except OSError:
                     pass  # it was on its way to be closed
+            for each in cls.this.parted:
+                each.forget()
             cls.this = cls()
 
 

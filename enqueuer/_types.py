@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Protocol, TypeVar, runtime_checkable
 
-__all__ = ["Compute", "EndOfStream", "Engine", "Lock", "Parker", "Process", "Runtime", "SequenceLike", "Stoppable", "Thread"]
+__all__ = ["Compute", "EndOfStream", "Engine", "Lock", "Parker", "Parted", "Process", "Runtime", "SequenceLike", "Stoppable", "Thread"]
 
 T_co = TypeVar("T_co", covariant=True)
 
@@ -132,6 +132,14 @@ class Stoppable(Protocol):
         ...
 
 
+class Parted(Protocol):
+    """What is told of a fork."""
+
+    def forget(self) -> None:
+        """In the fork: let go of what it has no use for."""
+        ...
+
+
 class Process(Protocol):
     """A process, seen from itself and from its forks."""
 
@@ -143,6 +151,24 @@ class Process(Protocol):
     @property
     def private(self) -> set[int]:
         """File descriptors that are closed in every fork (G28)."""
+        ...
+
+    @property
+    def parted(self) -> set[Parted]:
+        """What every fork is told."""
+        ...
+
+    @property
+    def forks(self) -> int:
+        """Counts forks of this process: it changes before each, and again after it."""
+        ...
+
+    def keep(self, make: Callable[[], int]) -> int | None:
+        """Make a descriptor that no fork has; None if that fails, or somebody forks just now: nobody is waited for."""
+        ...
+
+    def drop(self, descriptor: int) -> None:
+        """Close it."""
         ...
 
     def unforked(self) -> AbstractContextManager[object]:

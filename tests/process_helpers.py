@@ -26,7 +26,9 @@ METHODS: Final = [pytest.param(method, marks=() if method == "fork" else pytest.
 
 HEAD: Final = """
 import os, sys, threading, time
-from enqueuer import GeneratorEnqueuer, OrderedEnqueuer, RunState
+from enqueuer import GeneratorEnqueuer, OrderedEnqueuer, RunState, _processes
+
+_processes.SHORT = 0.0  # D30: the worker of a short item may claim others behind a slow one, and how many are ready is waited for below
 
 class Large:
     def __init__(self, slow=(), length=100):

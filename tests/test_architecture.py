@@ -26,8 +26,9 @@ ARROWS: dict[str, set[str]] = {
     "_context": {"_plan"},
     "_runtime": {"_types"},
     "_border": {"errors"},
+    "_shared": {"_types"},
     "_threads": {"_types"},
-    "_processes": {"_border", "_context", "_runtime", "_types", "errors"},
+    "_processes": {"_border", "_context", "_runtime", "_shared", "_types", "errors"},
     "_run": {"_context", "_plan", "_types", "_window", "errors"},
     "_enqueuers": {"_plan", "_processes", "_run", "_runtime", "_threads", "_types", "_window", "errors"},
     "__init__": {"_context", "_enqueuers", "_plan", "_run", "_types", "_window", "errors"},
@@ -44,6 +45,9 @@ SEAM = {"_thread", "atexit", "os", "threading", "time"}
 
 BORDER = {"multiprocessing", "os", "select", "signal", "socket", "threading", "time"}
 """What a worker process and the pipe to it need besides."""
+
+SHARED = {"os", "socket"}
+"""What shared memory needs: files without a name, and a socket to send them through."""
 
 LATE = {"_border": {"multiprocessing"}, "_enqueuers": {"multiprocessing"}}
 """Who names it inside of functions or for type checkers only: who starts processes has it imported by then."""
@@ -152,7 +156,7 @@ def test_a_pure_file_knows_no_thread_lock_or_clock(name):
 
 @pytest.mark.parametrize("name", sorted(set(HOUSE) - COMMAND))
 def test_only_the_seam_reaches_threads_and_clocks(name):
-    allowed = {"_runtime": SEAM, "_processes": BORDER, **LATE}
+    allowed = {"_runtime": SEAM, "_processes": BORDER, "_shared": SHARED, **LATE}
     assert outside(HOUSE[name]) & MACHINERY == allowed.get(name, set())
     assert not outside(HOUSE[name], run=True) & {"multiprocessing"}
 

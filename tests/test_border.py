@@ -15,8 +15,8 @@ from enqueuer.testing.checks.errors import TwoArguments
 
 
 def crossed(item):
-    head, data = pack_item(item)
-    return unpack_item(memoryview(head + data))
+    head, parts = pack_item(item)
+    return unpack_item(memoryview(b"".join((head, *parts))))
 
 
 class Special(np.ndarray):
@@ -55,12 +55,13 @@ def test_an_array_arrives_with_its_type_values_and_writability(name) -> None:
     assert again.flags.writeable == array.flags.writeable
 
 
-def test_a_writable_array_that_arrives_owns_its_memory() -> None:
-    head, data = pack_item(np.zeros(4))
-    message = bytearray(head + data)
+@pytest.mark.parametrize("size", [4, 10_000])
+def test_a_writable_array_that_arrives_owns_its_memory(size) -> None:
+    head, parts = pack_item(np.zeros(size))
+    message = bytearray(b"".join((head, *parts)))
     again = unpack_item(memoryview(message))
     message[:] = b"\xff" * len(message)
-    assert again.tolist() == [0, 0, 0, 0]
+    assert again.tolist() == [0] * size
 
 
 class Unmakable(Exception):

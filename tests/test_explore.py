@@ -10,8 +10,9 @@ from typing import TypeGuard
 import pytest
 
 import enqueuer
-from enqueuer.testing.schedule import Chance, Exhaustive, Rising, explore, replay
-from enqueuer.testing.schedule.scenarios import SCENES, Scene
+from enqueuer._border import unpack_sizes
+from enqueuer.testing.schedule import Chance, Exhaustive, Rising, apart, explore, replay
+from enqueuer.testing.schedule.scenarios import SCENES, Scene, kept
 from enqueuer.testing.twins import RACES, TWINS, Twin
 
 PACKAGE = Path(enqueuer.__file__).parent
@@ -78,6 +79,50 @@ def test_a_twin_is_found(name: str, breaks: str, scenario: str, runs: int, switc
 
 def test_races_are_all_found_here() -> None:
     assert {twin.name for twin in RACES} <= {name for name, *_ in FOUND}
+
+
+class GivenAwayEarly(apart.SimProcesses):
+    """A slot is given away again when its item is delivered."""
+
+    def _leased(self, slot, message):
+        parts = super()._leased(slot, message)
+        with self._lock:
+            self._stock._lent.remove(slot)
+            self._stock.vacate(slot)
+        return parts
+
+
+class LentBeforeItIsRead(apart.SimProcesses):
+    """A slot may be given away before anybody has what is in it."""
+
+    def _leased(self, slot, message):
+        with self._lock:
+            self._stock.lend(slot)
+        self._world.point("is about to read")
+        return self._stock.views(slot, unpack_sizes(message))
+
+
+class TakenToTheGrave(apart.SimProcesses):
+    """What a dead worker was given does not come back."""
+
+    def _bury(self, worker, one):
+        one.slots.clear()
+        super()._bury(worker, one)
+
+
+FAULTS = [
+    (GivenAwayEarly, SCENES["keep"], "G6"),
+    (LentBeforeItIsRead, Scene("keep-w2-q3", kept, 2, 3), "G6"),
+    (TakenToTheGrave, SCENES["keep-crash"], "G20"),
+]
+
+
+@pytest.mark.parametrize(("kind", "scene", "breaks"), FAULTS)
+def test_a_fault_of_shared_memory_is_found(monkeypatch, kind: type, scene: Scene, breaks: str) -> None:
+    monkeypatch.setattr(apart, "SimProcesses", kind)
+    report = explore(scene.of(), Rising())
+    assert report.failure is not None
+    assert report.failure.guarantee == breaks
 
 
 def waits(path: Path) -> Iterator[tuple[str, int]]:

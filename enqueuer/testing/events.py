@@ -36,6 +36,7 @@ from .._enqueuers import SequenceEnqueuer
 from .._processes import Processes, _Died, _Worker
 from .._run import Run
 from .._runtime import REAL
+from .._shared import Slot
 from .._types import Lock, Parker, Process, Runtime, Thread
 from .._window import NOTHING, Turn, Window
 
@@ -300,9 +301,9 @@ class _Telling(_Worker):  # type: ignore[misc]  # pyright: ignore[reportGeneralT
     recorder: Recorder
     number: int
 
-    def begin(self, places: list[tuple[int, int]]) -> None:
+    def begin(self, places: list[tuple[int, int]], slots: list[Slot | None]) -> None:
         self.recorder.add(self.number, "begin", tuple(each for place in places for each in place))
-        super().begin(places)
+        super().begin(places, slots)
 
     def send(self, data: bytes) -> None:
         if HEADER.unpack_from(data)[1] == Kind.STATE:

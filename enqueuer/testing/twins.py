@@ -25,6 +25,7 @@ from .._enqueuers import _Pulling
 from .._plan import item_seed as seed_of
 from .._processes import Processes, Workers, _Died, _Worker
 from .._run import Run, Terms
+from .._shared import Slot
 from .._types import Compute, Engine, Lock, Process
 from .._window import NOTHING, Window
 from ..errors import BorderError, WorkerDiedError
@@ -405,6 +406,19 @@ class ReadOnlyArrays(Engines[T]):
         if callable(set_flags):
             set_flags(write=False)
         return item
+
+
+class LeasesThatEndEarly(Engines[T]):
+    """Memory is written again as soon as the item in it was delivered."""
+
+    def _leased(self, slot: Slot | None, message: memoryview) -> list[memoryview]:
+        views = super()._leased(slot, message)
+        assert slot is not None
+        assert self._stock is not None
+        with self._lock:
+            self._stock._lent.remove(slot)
+            self._stock.vacate(slot)
+        return views
 
 
 class NeverSentAgain(Engines[T]):
@@ -801,6 +815,7 @@ TWINS: Final = (
     _twin("G5", LastItemLost, "the stream ended after 0 of 1", _factory("LastItemLost", generator=LastItemLost)),
     _run("G6", Copied, "not the object that was computed"),
     _engine("G6", ReadOnlyArrays, "came not writable"),
+    _engine("G6", LeasesThatEndEarly, "what was kept of item"),
     _window("G7", HookTooEarly, "the hook ran before the last item"),
     _face("G7", AlwaysABarrier, "waited for the first to be taken"),
     _engine("G7", NeverSentAgain, "after 1 hooks, which count, the items came as [(0, 0)"),

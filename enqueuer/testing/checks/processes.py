@@ -328,6 +328,41 @@ def check_what_crosses_the_border_arrives_equal(factory: Factory) -> None:
         promise(found == things, "G6", f"{things} arrived as {found}")
 
 
+HELD: Final = 3
+"""Of so many large items, one is kept."""
+
+
+def _large(number: int) -> object:
+    """Make an array that is large enough to be shared, of one number."""
+    import numpy
+
+    return numpy.full((10, 4000), number, numpy.float32)
+
+
+def check_what_is_held_stays_as_it_is(factory: Factory) -> None:
+    """G6: large arrays, some of them kept while many more come and after stop, by themselves, by a part of them and in a reference cycle."""
+    import numpy
+
+    subject = factory.ordered(Numbers(20, lambda index: Do(_large, index)))
+    held: list[tuple[int, object]] = []
+    with stopping(factory, subject):
+        subject.start(2, 4)
+        stream = subject.get()
+        for number in range(60):
+            (item,) = take(factory, stream, 1, "G6")
+            array = numpy.asarray(item)
+            promise(array.flags.writeable, "G6", "a large array came not writable, and was not made so")
+            array += 1000  # it is the consumer's
+            if number % HELD == 0:
+                cycle: list[object] = [array]
+                cycle.append(cycle)
+                held.append((number, (array, array[3:5, ::7], cycle)[number // HELD % 3]))
+        subject.stop()
+    for number, kept in held:
+        array = numpy.asarray(kept[0] if isinstance(kept, list) else kept)
+        promise((array == number % 20 + 1000).all(), "G6", f"what was kept of item {number} has become {array}")
+
+
 def check_what_cant_cross_the_border_is_named(factory: Factory) -> None:
     """G12: items and exceptions that can't be pickled or unpickled: an error that names index and type, at its rank."""
     odd: Final = (
@@ -622,6 +657,7 @@ def check_a_start_that_fails_leaves_no_process(factory: Factory) -> None:
 CHECKS: Final = (
     ("G1", check_an_item_whose_worker_died_is_computed_again_and_delivered_once),
     ("G6", check_what_crosses_the_border_arrives_equal),
+    ("G6", check_what_is_held_stays_as_it_is),
     ("G7", check_what_the_hook_changes_reaches_the_processes),
     ("G9", check_worker_processes_have_random_states_of_their_own),
     ("G12", check_what_cant_cross_the_border_is_named),

@@ -10,20 +10,24 @@ computes, and while it is idle. What it has answered stays readable, as in a pip
 from __future__ import annotations
 
 import copy
+import pickle
+from collections.abc import Callable, Sequence
 from typing import Final, TypeVar, cast
 
 from ..._border import Kind, pack_error, pack_item
 from ..._processes import Processes, Workers, _Died, _Worker
+from ..._shared import Slot, Stock
 from ..._types import Compute, EndOfStream, Lock, Process, Runtime
+from ..subject import promise
 from .guard import Discipline, guard
 from .world import SimParker, SimThread, World, world
 
-__all__ = ["ENGINE", "SimProcesses", "engine_of"]
+__all__ = ["ENGINE", "Kept", "SimProcesses", "engine_of"]
 
 T = TypeVar("T")
 
 ENGINE: Final = Discipline(
-    {"_compute", "_asked", "_lock", "_process", "_context", "_count", "_ahead", "_state", "_data", "_world"},
+    {"_compute", "_asked", "_lock", "_process", "_context", "_count", "_ahead", "_state", "_data", "_stock", "_large", "_world"},
     {
         "_workers": {"item", "leave"},  # nobody else changes what is there for this worker
         "_halted": {"open", "item"},  # a flag that is only ever set: who is late starts, or tries, once more
@@ -35,12 +39,16 @@ ENGINE: Final = Discipline(
 class SimProcesses(Processes[T]):  # pyright: ignore[reportGeneralTypeIssues]
     """The engine, whose worker processes are threads of the world."""
 
-    def __init__(self, compute: Compute[T], workers: Workers, lock: Lock, process: Process) -> None:
+    def __init__(self, compute: Compute[T], workers: Workers, lock: Lock, process: Process, *, large: bool = False) -> None:
         super().__init__(compute, workers, lock, process)
         here = world.get()
         assert here is not None
         self._world: Final = here
+        self._large = large
         guard(self, lock, ENGINE)
+
+    def _make_stock(self) -> Stock | None:
+        return cast("Stock", SimStock()) if self._large else None
 
     def _start(self, number: int) -> _Worker:
         one = cast("_Worker", SimWorker(self._world, copy.copy(self._compute), number))
@@ -62,7 +70,7 @@ class SimWorker:
         self._world: Final = here
         self._compute: Final = compute
         self._number: Final = number
-        self._requests: Final[list[tuple[int, int]]] = []
+        self._requests: Final[list[tuple[int, int, SimSlot | None]]] = []
         self._answers: Final[list[tuple[int, bytes]]] = []
         self._asked: Final = cast("SimParker", runtime.parker())
         self._answered: Final = cast("SimParker", runtime.parker())
@@ -72,26 +80,31 @@ class SimWorker:
         self.ready = False
         self.state = 0
         self.begun: list[tuple[int, int]] = []
+        self.slots: list[Slot | None] = []
         self._thread: Final = cast("SimThread", runtime.thread(self._serve, f"process-{number}"))
         self._thread.begin()
 
     # what the engine does
 
-    def begin(self, places: list[tuple[int, int]]) -> None:
+    def begin(self, places: list[tuple[int, int]], slots: list[Slot | None]) -> None:
         """Ask for some items."""
         self._world.point("asks")
         self.begun += places
-        self._requests.extend(places)
+        self.slots += slots
+        self._requests.extend((*place, cast("SimSlot | None", slot)) for place, slot in zip(places, slots, strict=True))
         self._asked.permit = True
+
+    def forget(self) -> None:
+        """Tell it of slots that there are no more: there are none."""
 
     def send(self, data: bytes) -> None:
         """Send what is no request: there is nothing to renew."""
 
-    def answer(self) -> tuple[int, memoryview]:
-        """Return the answer to the first of what was begun, or raise."""
-        message = self.receive()
+    def answer(self) -> tuple[int, memoryview, Slot | None]:
+        """Return the answer to the first of what was begun, and the slot that went with it, or raise."""
+        kind, message = self.receive()
         del self.begun[0]
-        return message
+        return kind, message, self.slots.pop(0)
 
     def receive(self) -> tuple[int, memoryview]:
         """Return the next answer, or raise."""
@@ -141,8 +154,8 @@ class SimWorker:
                 self._asked.park()
             if not self._requests or self._dies("before an item"):
                 return
-            epoch, index = self._requests.pop(0)
-            kind, data = _compute(self._compute, self._number, epoch, index)
+            epoch, index, slot = self._requests.pop(0)
+            kind, data = _compute(self._compute, self._number, epoch, index, slot)
             if self._dies("before it answers"):
                 return
             self._say(kind, data)
@@ -160,16 +173,108 @@ class SimWorker:
         self._answered.permit = True
 
 
-def _compute(compute: Compute[object], worker: int, epoch: int, index: int) -> tuple[int, bytes]:
+def _compute(compute: Compute[object], worker: int, epoch: int, index: int, slot: SimSlot | None) -> tuple[int, bytes]:
     try:
         item = compute.item(worker, epoch, index)
     except EndOfStream:
         return Kind.END, b""
     except Exception as error:
         return Kind.ERROR, pack_error(error)
-    return Kind.ITEM, b"".join(pack_item(item))
+    head, parts = pack_item(item)
+    if slot is None:
+        return Kind.ITEM, b"".join((head, *parts))
+    slot.write(item)
+    return Kind.SHARED, head
 
 
-def engine_of(compute: Compute[T], lock: Lock, process: Process, *, retries: int) -> SimProcesses[T]:
+class SimStock:
+    """Memory that is shared with the worker processes of a world."""
+
+    def __init__(self) -> None:
+        self._slots: Final[list[SimSlot]] = []
+        self._free: Final[list[SimSlot]] = []
+        self._lent: Final[list[SimSlot]] = []
+
+    def take(self) -> SimSlot:
+        """Return a slot to give to a worker."""
+        if self._free:
+            return self._free.pop()
+        for slot in self._lent:
+            if slot.kept is None:
+                self._lent.remove(slot)
+                return slot
+        self._slots.append(SimSlot(self, len(self._slots)))
+        return self._slots[-1]
+
+    def vacate(self, slot: SimSlot) -> None:
+        """Take back a slot that nothing was written to."""
+        self._free.append(slot)
+
+    def views(self, slot: SimSlot, sizes: Sequence[int]) -> list[memoryview]:
+        """Return what is in a slot. It is kept from now on."""
+        del sizes
+        slot.kept = _here[slot.number] = Kept(slot)
+        return [memoryview(pickle.dumps(slot.kept))]
+
+    def lend(self, slot: SimSlot) -> None:
+        """Have a slot come back when its item is dropped."""
+        self._lent.append(slot)
+
+    def close(self) -> None:
+        """Let go of it."""
+
+    def lost(self) -> int:
+        """Return how many slots have not come back."""
+        there = [*self._free, *self._lent]
+        return sum(there.count(slot) != 1 for slot in self._slots)
+
+
+class SimSlot:
+    """A piece of memory, and who keeps what is in it."""
+
+    def __init__(self, stock: SimStock, number: int) -> None:
+        self.stock: Final = stock
+        self.number: Final = number
+        self.content: object = None
+        self.kept: Kept | None = None
+
+    def write(self, item: object) -> None:
+        """Be written to, by a worker process."""
+        promise(self.kept is None, "G6", f"while {self.content} is kept, {item} was written in its place")
+        self.content = item
+
+
+_here: Final[dict[int, Kept]] = {}
+"""What is unpickled next, by the number of its slot."""
+
+
+def _arrive(number: int) -> Kept:
+    return _here.pop(number)
+
+
+class Kept:
+    """A large item: the memory that it is in. Its pickle is for the process that has the memory."""
+
+    def __init__(self, slot: SimSlot) -> None:
+        self._slot: Final = slot
+
+    def __reduce__(self) -> tuple[Callable[[int], Kept], tuple[int]]:
+        return _arrive, (self._slot.number,)
+
+    @property
+    def lost(self) -> int:
+        """How many slots of the run have not come back."""
+        return self._slot.stock.lost()
+
+    def read(self) -> object:
+        """Return what is there now."""
+        return self._slot.content
+
+    def drop(self) -> None:
+        """Keep it no longer."""
+        self._slot.kept = None
+
+
+def engine_of(compute: Compute[T], lock: Lock, process: Process, *, retries: int, large: bool = False) -> SimProcesses[T]:
     """Return the engine of a run."""
-    return SimProcesses(compute, Workers("fork", retries, 0, seeded=False, resend=False), lock, process)
+    return SimProcesses(compute, Workers("fork", retries, 0, seeded=False, resend=False), lock, process, large=large)

@@ -20,7 +20,7 @@ from ..._types import EndOfStream, Engine, Process, Runtime
 from ...errors import RunningError, StartError, WorkerDiedError
 from ..subject import REFERENCE, Factory, promise
 from ..twins import Twin
-from .apart import engine_of
+from .apart import Kept, engine_of
 from .explore import Scenario
 from .guard import Discipline, guard
 from .world import Failure, Task, World
@@ -94,9 +94,9 @@ class Stage:
         """Check every access to the enqueuer and its runs."""
         return _guarded(enqueuer)
 
-    def apart(self, sequence: object, retries: int = 0) -> OrderedEnqueuer[int]:
-        """Make an enqueuer of a sequence in process mode."""
-        return _apart(self.ordered(sequence), retries)
+    def apart(self, sequence: object, retries: int = 0, *, large: bool = False) -> OrderedEnqueuer[int]:
+        """Make an enqueuer of a sequence in process mode; if its items are large they are `Kept`."""
+        return _apart(self.ordered(sequence), retries, large=large)
 
     def copies(self, generator: object) -> GeneratorEnqueuer[int]:
         """Make an enqueuer of a generator in process mode: each worker iterates a copy of its own."""
@@ -123,17 +123,17 @@ def _guarding(kind: type[SequenceEnqueuer[int]]) -> type:
     return type(kind.__name__, (kind,), {"make_run": make_run, "__qualname__": kind.__qualname__, "__module__": kind.__module__})
 
 
-def _apart(enqueuer: E_, retries: int) -> E_:
+def _apart(enqueuer: E_, retries: int, *, large: bool = False) -> E_:
     """Let its items be computed by processes of the world."""
-    object.__setattr__(enqueuer, "__class__", _apart_as(type(enqueuer), retries))
+    object.__setattr__(enqueuer, "__class__", _apart_as(type(enqueuer), retries, large))
     return enqueuer
 
 
 @cache
-def _apart_as(kind: type[SequenceEnqueuer[int]], retries: int) -> type:
+def _apart_as(kind: type[SequenceEnqueuer[int]], retries: int, large: bool) -> type:
     def make_engine(self: SequenceEnqueuer[int], plan: Plan, process: Process) -> Engine[int]:
         del plan
-        return engine_of(self.make_compute(), self._runtime.lock(), process, retries=retries)
+        return engine_of(self.make_compute(), self._runtime.lock(), process, retries=retries, large=large)
 
     return type(kind.__name__, (kind,), {"_make_engine": make_engine, "__qualname__": kind.__qualname__, "__module__": kind.__module__})
 
@@ -645,6 +645,32 @@ def _until_one_dies(stage: Stage, workers: int, size: int, *, retries: int) -> W
     return died
 
 
+def kept(stage: Stage, workers: int, size: int) -> None:
+    """Large items are kept for a while, and nobody writes to their memory meanwhile."""
+    sequence = Numbers(stage, 3)
+    enqueuer = stage.apart(sequence, 1, large=True)
+    enqueuer.start(workers, size)
+    stream = cast("Iterator[Kept]", enqueuer.get())
+    before: Kept | None = None
+    died = False
+    taken = 0
+    while taken < 3 and not died:
+        try:
+            item = next(stream)
+        except WorkerDiedError:
+            died = True
+            break
+        if before is not None:
+            promise(before.read() == taken - 1, "G6", f"what was kept of item {taken - 1} has become {before.read()}")
+            before.drop()
+        promise(item.read() == taken, "G6", f"item {taken} arrived as {item.read()}")
+        before = item
+        taken += 1
+    _stops(stage, enqueuer, *([] if died else [sequence]))
+    promise(before is None or before.read() == taken - 1, "G6", "what was kept has changed after stop()")
+    promise(before is None or not before.lost, "G20", "a slot has not come back")
+
+
 def killed(stage: Stage, workers: int, size: int) -> None:
     """At its deadline stop(timeout) kills the worker processes."""
     sequence = Numbers(stage, 2, slow=True)
@@ -834,6 +860,8 @@ SCENES: Final = {
         Scene("crash", crashed, 1, 1, deaths=1),
         Scene("crash-told", crash_told, 1, 1, deaths=1),
         Scene("kill", killed, 1, 1),
+        Scene("keep", kept, 1, 1),
+        Scene("keep-crash", kept, 1, 1, deaths=1),
         Scene("turns", turns, 2, 2),
         Scene("copies", copies, 2, 1, tier="deep"),
         Scene("ends-w2", ends, 2, 2, tier="deep"),
@@ -841,6 +869,7 @@ SCENES: Final = {
         Scene("hook-fails-w2", hook_fails, 2, 2, tier="deep"),
         Scene("crash-ahead", crashed, 1, 2, deaths=1, tier="deep"),
         Scene("crash-w2", crashed, 2, 2, deaths=1, tier="deep"),
+        Scene("keep-w2", kept, 2, 2, tier="deep"),
         Scene("resume", resumed, 1, 1),
         Scene("plain-w3", plain, 3, 2),
         Scene("stop-w3", stopped, 3, 2, tier="deep"),

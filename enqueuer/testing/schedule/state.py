@@ -247,6 +247,10 @@ def _reduced(walk: _Walk, value: object) -> None:
     _items(walk, value.__reduce__())
 
 
+def _bytes(walk: _Walk, value: object) -> None:
+    walk.out.append(bytes(cast("memoryview", value)))
+
+
 def _shown(walk: _Walk, value: object) -> None:
     walk.out.append(repr(value))
 
@@ -284,6 +288,7 @@ _WALKERS: Final[dict[type, Callable[[_Walk, object], None]]] = {
     types.GeneratorType: _generator,
     partial: _partial,
     object: _nothing,
+    memoryview: _bytes,
     slice: _shown,
 }
 for _constant in (Step, Taken, Failure):

@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from types import FrameType, TracebackType
 from typing import Final, Generic, NoReturn, Protocol, TypeVar, cast, final
 
-from ..._types import Lock, Parker, Process, Runtime, Stoppable, Thread
+from ..._types import Lock, Parker, Parted, Process, Runtime, Stoppable, Thread
 from ..subject import BrokenPromise
 
 __all__ = ["Abandoned", "Carriers", "CheckerError", "Failure", "Option", "Point", "Scheduler", "Spawned", "Step", "Taken", "Task", "World"]
@@ -673,9 +673,18 @@ class _Process:
 
     def __init__(self) -> None:
         self.private: Final[set[int]] = set()
+        self.parted: Final[set[Parted]] = set()
+
+    forks = 0
 
     def unforked(self) -> AbstractContextManager[object]:
         return nullcontext()
+
+    def keep(self, make: Callable[[], int]) -> int | None:
+        return make()
+
+    def drop(self, descriptor: int) -> None:
+        pass
 
     def at_exit(self, run: Stoppable) -> None:
         pass
