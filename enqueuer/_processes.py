@@ -346,6 +346,8 @@ def _write(fd: int, view: memoryview) -> int:
     """Write to a socket, without the signal that would end a program which does not ignore SIGPIPE, as Python does by default."""
     one = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, fileno=fd)
     try:
+        if one.gettimeout():  # the host's default for new sockets: this one waits elsewhere
+            one.setblocking(False)
         return one.send(view, getattr(socket, "MSG_NOSIGNAL", 0))
     finally:
         one.detach()
@@ -464,7 +466,7 @@ class Processes(Generic[T]):
         """Return memory for large items; None where it can't be shared: they go through the pipe."""
         try:
             from ._shared import Stock
-        except ImportError:  # no ctypes, no mmap, no resource
+        except (ImportError, OSError):  # no ctypes, no mmap, no resource; no C library of its own
             return None
         return Stock(self._process) if Stock.possible() else None
 

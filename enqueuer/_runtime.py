@@ -60,7 +60,8 @@ class _Process:
 
     this: ClassVar[_Process | None] = None
     guard: Final = _thread.RLock()  # held by who forks, so that nobody else is making a descriptor then
-    counted: Final[list[None]] = []
+    begun: Final[list[None]] = []  # forks
+    ended: Final[list[None]] = []
 
     def __init__(self) -> None:
         self.forked = False
@@ -73,8 +74,8 @@ class _Process:
         return _Process.guard
 
     @property
-    def forks(self) -> int:
-        return len(_Process.counted)
+    def forks(self) -> tuple[int, int]:
+        return len(_Process.begun), len(_Process.ended)
 
     def keep(self, make: Callable[[], int]) -> int | None:
         if not _Process.guard.acquire(blocking=False):
@@ -112,10 +113,9 @@ class _Process:
             atexit.register(cls.exit)
             if hasattr(os, "register_at_fork"):  # where there is no fork there is nothing to watch
                 # no bytecode of Python's own but in the child: an interrupt that came with it would be lost, and what it did undone
-                count = partial(cls.counted.append, None)
                 os.register_at_fork(after_in_child=cls.leave)
                 os.register_at_fork(before=cls.guard.acquire, after_in_parent=cls.guard.release, after_in_child=cls.guard._at_fork_reinit)  # type: ignore[attr-defined]  # noqa: SLF001
-                os.register_at_fork(before=count, after_in_parent=count)
+                os.register_at_fork(before=partial(cls.begun.append, None), after_in_parent=partial(cls.ended.append, None))
             return cls.this
 
     @classmethod
@@ -125,6 +125,7 @@ class _Process:
 
     @classmethod
     def leave(cls) -> None:
+        cls.ended[:] = cls.begun
         if cls.this is not None:
             cls.this.forked = True
             for descriptor in cls.this.private:

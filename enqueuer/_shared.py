@@ -12,7 +12,7 @@ Rules:
   2. A slot is given away only while nothing in this process refers to its mapping, which every view of it does. That is asked, by the count
      of its references, and never told by a finalizer: those run too early for cyclic garbage, and in the middle of anything.
   3. Here the mapping is private: what is written here, or in a fork, is a page of one's own. So a fork needs nothing but that the files of which
-     it may have a view are not written again: a slot is never given away if there was a fork since it was leased.
+     it may have a view are not written again: a slot is never given away if there was a fork since it was leased, or while there is one.
   4. No memory has a name: it ends with the last process that has it open or mapped, whatever ends that.
   5. Whoever can't have shared memory does without: the item goes through the pipe, or is copied.
 """
@@ -79,7 +79,7 @@ class Slot:
         self.size = 0  # of its mapping
         self.wanted = 0  # what the last item took
         self.used = 0  # the round in which it was given away last
-        self.forks = 0  # how many there had been when it was leased
+        self.forks = (0, 0)  # as they were when it was leased
         self.closed = False
         self._memory: mmap.mmap | None = None
         self._alone: Final = object()  # which is referred to from here only
@@ -92,9 +92,7 @@ class Slot:
         """
         places, end = _places(sizes)
         self.wanted = end
-        if self.size >= end:
-            self._clean(pages)
-        elif not self._map():
+        if not (self.size >= end and self._clean(pages)) and not self._map():
             return [memoryview(self._read(place, size)) for place, size in zip(places, sizes, strict=True)]
         memory = cast("mmap.mmap", self._memory)
         return [
@@ -106,7 +104,7 @@ class Slot:
 
     def leased(self) -> bool:
         """Whether anything else refers to its mapping (rule 2)."""
-        return sys.getrefcount(self._memory) > sys.getrefcount(self._alone)
+        return self._memory is not None and sys.getrefcount(self._memory) > sys.getrefcount(self._alone)
 
     def _map(self) -> bool:
         """Map the file over memory of one's own, which has no descriptor, whether that can be done."""
@@ -121,14 +119,19 @@ class Slot:
         self._memory, self.size = memory, size
         return True
 
-    def _clean(self, pages: int) -> None:
-        """Drop pages that were written here: the file's are to be seen again."""
+    def _clean(self, pages: int) -> bool:
+        """Drop pages that were written here: the file's are to be seen again. False if they can't be dropped: somebody has locked them."""
         count = self.size // mmap.PAGESIZE
-        if pages >= 0:
+        try:
             told = os.pread(pages, 8 * count, self._address // mmap.PAGESIZE * 8)
-            if len(told) == 8 * count and not any(high & _THERE and not high & _OF_FILE for high in set(told[7::8])):
-                return
-        cast("mmap.mmap", self._memory).madvise(mmap.MADV_DONTNEED)
+        except OSError:
+            told = b""
+        try:
+            if len(told) < 8 * count or any(high & _THERE and not high & _OF_FILE for high in set(told[7::8])):
+                cast("mmap.mmap", self._memory).madvise(mmap.MADV_DONTNEED)
+        except OSError:
+            return False
+        return True
 
     def _read(self, place: int, size: int) -> bytearray:
         part = bytearray(size)
@@ -201,12 +204,15 @@ class Stock:
     def _found(self) -> Slot | None:
         if self._free:
             return self._free.pop()
+        forks = begun, ended = self._process.forks
         for slot in tuple(reversed(self._lent)):  # the last one is in the cache, and those that are not needed become old
             if not slot.leased():
+                if begun != ended:  # rule 3
+                    return None
                 self._lent.remove(slot)
-                if slot.forks == self._process.forks and slot.size <= max(EXCESS * slot.wanted, FEW):
+                if slot.forks == forks and slot.size <= max(EXCESS * slot.wanted, FEW):
                     return slot
-                self._close(slot)  # rule 3
+                self._close(slot)
         return None
 
     def _made(self) -> Slot | None:
@@ -254,7 +260,8 @@ class Stock:
         self._slots.discard(slot)
         slot.closed = True
         slot.forget()
-        self._process.drop(slot.fd)
+        with contextlib.suppress(OSError):  # the host has closed it
+            self._process.drop(slot.fd)
 
     def forget(self) -> None:
         """In a fork, which has no use for any but of what it has views."""
@@ -344,6 +351,7 @@ class _Sheet:
     def __init__(self, fd: int, size: int) -> None:
         self.size: Final = size
         self._address: Final = _mapped(fd, size, mmap.MAP_SHARED)
+        _C.madvise(ctypes.c_void_p(self._address), ctypes.c_size_t(size), mmap.MADV_DONTFORK)  # what an item leaves behind has no use for it
         self.view: Final = memoryview((ctypes.c_char * size).from_address(self._address)).cast("B")
 
     def close(self) -> None:
@@ -378,6 +386,8 @@ def _borrowed(channel: int) -> Generator[socket.socket]:
     """A socket whose descriptor is somebody else's."""
     one = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET, 0, fileno=channel)
     try:
+        if one.gettimeout():  # the host's default
+            one.setblocking(False)
         yield one
     finally:
         one.detach()

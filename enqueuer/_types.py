@@ -159,8 +159,8 @@ class Process(Protocol):
         ...
 
     @property
-    def forks(self) -> int:
-        """Counts forks of this process: it changes before each, and again after it."""
+    def forks(self) -> tuple[int, int]:
+        """Count forks of this process: those that have begun, and those that are over."""
         ...
 
     def keep(self, make: Callable[[], int]) -> int | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import gc
 import mmap
@@ -19,7 +20,7 @@ from typing import ClassVar
 
 import numpy as np
 import pytest
-from process_helpers import LIMIT, METHODS, Script, descriptors
+from process_helpers import LIMIT, METHODS, Script, descriptors, wait_for
 
 from enqueuer import OrderedEnqueuer, _shared
 from enqueuer._border import LARGE, MANY, pack_item, unpack_item, unpack_sizes
@@ -814,3 +815,97 @@ def test_nobody_waits_for_who_forks() -> None:
         child.join()
         hooks.clear()
     assert all((array == (20 + number) % 10).all() for number, array in enumerate(kept))
+
+
+def test_nothing_is_given_away_while_somebody_forks() -> None:
+    """What the fork has was taken after the first that is done before it, and dropped before the last that is done after it."""
+    kept, when = [], {"before": lambda: None, "after": lambda: None}
+    os.register_at_fork(before=lambda: when["before"](), after_in_parent=lambda: when["after"]())  # noqa: PLW0108 - they change
+    with started(Arrays(200), workers=1, queue=2) as enqueuer:
+        stream = enqueuer.get()
+        for _ in range(10):
+            next(stream)
+        go, went = os.pipe()
+        when["before"] = lambda: kept.append(next(stream))
+        when["after"] = lambda: (kept.clear(), [next(stream) for _ in range(60)], os.write(went, b"x"))
+        seen = in_a_fork(lambda: (os.read(go, 1), kept[0].tolist())[1])
+        when.update(before=lambda: None, after=lambda: None)
+        os.close(go)
+        os.close(went)
+    assert seen == [10] * N
+
+
+def test_a_slot_that_can_not_be_mapped_comes_back(monkeypatch) -> None:
+    with started(Arrays(10)) as enqueuer:
+        stream = enqueuer.get()
+        with monkeypatch.context() as patch:
+            patch.setattr(_shared, "_mapped", refuse)
+            for number in range(100):
+                assert (next(stream) == number % 10).all()
+            assert files() <= 4 + 2
+        assert any([is_shared(next(stream)) for _ in range(20)])  # noqa: C419 - all of them are to be dropped
+
+
+def test_a_host_that_locks_an_array_gets_the_next_item_all_the_same() -> None:
+    lock = ctypes.CDLL(None).mlock
+    with started(Arrays(10)) as enqueuer:
+        stream = enqueuer.get()
+        for number in range(60):
+            array = next(stream)
+            assert (array == number % 10).all()
+            if number % 7 == 0:
+                lock(ctypes.c_void_p(array.__array_interface__["data"][0]), ctypes.c_size_t(array.nbytes))
+            array[:] = 255
+
+
+class LeavesAChild(Arrays):
+    """Item 30 leaves a child behind, which says what it has mapped of slots."""
+
+    def __init__(self, length, path) -> None:
+        super().__init__(length)
+        self.path = path
+
+    def __getitem__(self, index):
+        if index == 30 and os.fork() == 0:
+            self.path.write_text(str(len(shared())))
+            os._exit(0)
+        return super().__getitem__(index)
+
+
+def test_what_an_item_leaves_behind_has_no_slots(tmp_path) -> None:
+    path = tmp_path / "mapped"
+    with started(LeavesAChild(40, path), workers=1) as enqueuer:
+        stream = enqueuer.get()
+        for _ in range(36):
+            next(stream)
+        assert wait_for(lambda: path.is_file() and path.read_text())
+    assert path.read_text() == "0"
+
+
+class Hooked(Arrays):
+    """After the hook the sequence is large, and its worker process slow to read."""
+
+    state = b""
+    pid = 0
+
+    def __getitem__(self, index):
+        return os.getpid(), len(self.state)
+
+    def on_epoch_end(self) -> None:
+        self.state = bytes(4_000_000)
+        os.kill(self.pid, signal.SIGSTOP)
+        threading.Timer(1.0, os.kill, (self.pid, signal.SIGCONT)).start()
+
+
+def test_the_hosts_default_timeout_of_sockets_cuts_no_message(monkeypatch) -> None:
+    """G21, G25."""
+    sequence = Hooked(4)
+    socket.setdefaulttimeout(0.1)
+    try:
+        with started(sequence, workers=1, queue=2) as enqueuer:
+            stream = enqueuer.get(timeout=LIMIT)
+            for number in range(8):
+                sequence.pid, size = next(stream)
+                assert size == (4_000_000 if number > 3 else 0)
+    finally:
+        socket.setdefaulttimeout(None)

@@ -675,7 +675,7 @@ class _Process:
         self.private: Final[set[int]] = set()
         self.parted: Final[set[Parted]] = set()
 
-    forks = 0
+    forks = 0, 0
 
     def unforked(self) -> AbstractContextManager[object]:
         return nullcontext()
