@@ -25,12 +25,13 @@ VARIABLES
     worker,  \* number -> what its thread waits for: an item, and the slot that went with it
     procs,   \* worker processes that may still write: whose, item, slot, phase
     held,    \* what this process refers to: slot, and what it must read there
-    forks,   \* the same of a fork of it
+    forks,   \* the same of a fork of it, and what its own pages hold
+    forking, \* how far that fork is: hooks run before and after it, while other threads go on
     asked,   \* items asked for so far
     kills,
     open     \* whether the run goes on
 
-vars == <<slot, worker, procs, held, forks, asked, kills, open>>
+vars == <<slot, worker, procs, held, forks, forking, asked, kills, open>>
 
 Empty == 0   \* what a file may hold besides the number of an item
 Torn == -1
@@ -38,16 +39,18 @@ Clean == -4  \* no page is this process's own
 Idle == [item |-> None, slot |-> None]
 
 Init ==
-    /\ slot = [name \in Names |-> [at |-> "new", holds |-> Empty, pages |-> Clean, seen |-> FALSE]]
+    /\ slot = [name \in Names |-> [at |-> "new", holds |-> Empty, pages |-> Clean, stamp |-> <<0, 0>>]]
     /\ worker = [w \in Workers |-> Idle]
-    /\ procs = {} /\ held = {} /\ forks = {}
+    /\ procs = {} /\ held = {} /\ forks = {} /\ forking = "no"
     /\ asked = 0 /\ kills = 0 /\ open = TRUE
 
 (* Whether this process refers to a slot: its references are counted (leased). *)
 Leased(name) == \E one \in held : one.slot = name
 
-(* Whether a fork may have a view of it: there was one since it was leased (forks). *)
-SeenByFork(name) == slot[name].seen
+(* Forks that have begun, and that have ended (forks). *)
+Counts == CASE forking = "no" -> <<0, 0>> [] forking \in {"begun", "there"} -> <<1, 0>> [] OTHER -> <<1, 1>>
+(* Whether a fork may have a view of it: there was one since it was leased, or there is one. *)
+SeenByFork(name) == slot[name].stamp # Counts \/ Counts[1] # Counts[2]
 
 (* What may be given to a worker: what nobody has, or what was lent and nobody refers to any more (take). *)
 Free == {name \in Names : slot[name].at = "free"}
@@ -63,20 +66,20 @@ Ask(w) ==
         /\ worker' = [worker EXCEPT ![w] = [item |-> asked + 1, slot |-> name]]
         /\ procs' = procs \union {[of |-> w, item |-> asked + 1, slot |-> name, phase |-> "computing"]}
     /\ asked' = asked + 1
-    /\ UNCHANGED <<held, forks, kills, open>>
+    /\ UNCHANGED <<held, forks, forking, kills, open>>
 
 (* A worker process writes: not in one step (place). *)
 WriteBegins(p) ==
     /\ p \in procs /\ p.phase = "computing"
     /\ procs' = (procs \ {p}) \union {[p EXCEPT !.phase = "writing"]}
     /\ slot' = [slot EXCEPT ![p.slot].holds = Torn]
-    /\ UNCHANGED <<worker, held, forks, asked, kills, open>>
+    /\ UNCHANGED <<worker, held, forks, forking, asked, kills, open>>
 
 WriteEnds(p) ==
     /\ p \in procs /\ p.phase = "writing"
     /\ procs' = (procs \ {p}) \union {[p EXCEPT !.phase = "written"]}
     /\ slot' = [slot EXCEPT ![p.slot].holds = p.item]
-    /\ UNCHANGED <<worker, held, forks, asked, kills, open>>
+    /\ UNCHANGED <<worker, held, forks, forking, asked, kills, open>>
 
 (* Its answer is read. A large item is leased (_leased), a small one leaves the slot as it was (_vacate). *)
 Cleaned(name) == Clean  \* pages that were written here before are dropped (_clean)
@@ -84,23 +87,23 @@ AnswerLarge(p) ==
     /\ p \in procs /\ p.phase = "written" /\ worker[p.of] = [item |-> p.item, slot |-> p.slot]
     /\ procs' = procs \ {p}
     /\ worker' = [worker EXCEPT ![p.of] = Idle]
-    /\ slot' = [slot EXCEPT ![p.slot].at = "lent", ![p.slot].pages = Cleaned(p.slot), ![p.slot].seen = FALSE]
+    /\ slot' = [slot EXCEPT ![p.slot].at = "lent", ![p.slot].pages = Cleaned(p.slot), ![p.slot].stamp = Counts]
     /\ held' = held \union {[slot |-> p.slot, reads |-> p.item]}
-    /\ UNCHANGED <<forks, asked, kills, open>>
+    /\ UNCHANGED <<forks, forking, asked, kills, open>>
 
 AnswerSmall(p) ==
     /\ p \in procs /\ p.phase = "computing" /\ worker[p.of] = [item |-> p.item, slot |-> p.slot]
     /\ procs' = procs \ {p}
     /\ worker' = [worker EXCEPT ![p.of] = Idle]
     /\ slot' = [slot EXCEPT ![p.slot].at = "free"]
-    /\ UNCHANGED <<held, forks, asked, kills, open>>
+    /\ UNCHANGED <<held, forks, forking, asked, kills, open>>
 
 (* A worker process dies, whatever it is doing. *)
 Dies(p) ==
     /\ p \in procs /\ kills < Kills
     /\ kills' = kills + 1
     /\ procs' = procs \ {p}
-    /\ UNCHANGED <<slot, worker, held, forks, asked, open>>
+    /\ UNCHANGED <<slot, worker, held, forks, forking, asked, open>>
 
 (* Its thread has confirmed that, and takes back what it was given (_bury). *)
 Confirmed(w) == ~\E p \in procs : p.of = w
@@ -109,13 +112,13 @@ Bury(w) ==
     /\ worker[w] # Idle /\ Confirmed(w)
     /\ slot' = [slot EXCEPT ![worker[w].slot].at = Buried]
     /\ worker' = [worker EXCEPT ![w] = Idle]
-    /\ UNCHANGED <<procs, held, forks, asked, kills, open>>
+    /\ UNCHANGED <<procs, held, forks, forking, asked, kills, open>>
 
 (* The consumer drops what it has. *)
 Drop(one) ==
     /\ one \in held
     /\ held' = held \ {one}
-    /\ UNCHANGED <<slot, worker, procs, forks, asked, kills, open>>
+    /\ UNCHANGED <<slot, worker, procs, forks, forking, asked, kills, open>>
 
 (* It writes to what it has, which is its own: the page is copied then. So does a fork. *)
 Mine == -2
@@ -125,29 +128,32 @@ Write(one) ==
     /\ one \in held /\ one.reads # Mine
     /\ held' = (held \ {one}) \union {[one EXCEPT !.reads = Mine]}
     /\ slot' = Page(one.slot, Mine)
-    /\ UNCHANGED <<worker, procs, forks, asked, kills, open>>
+    /\ UNCHANGED <<worker, procs, forks, forking, asked, kills, open>>
 
 ForkPage(name) == UNCHANGED slot
 WriteInFork(one) ==
     /\ one \in forks /\ one.reads # Theirs
     /\ forks' = (forks \ {one}) \union {[one EXCEPT !.reads = Theirs, !.pages = Theirs]}
     /\ ForkPage(one.slot)
-    /\ UNCHANGED <<worker, procs, held, asked, kills, open>>
+    /\ UNCHANGED <<worker, procs, held, forking, asked, kills, open>>
 
-(* This process forks. The fork has what this process refers to, and its pages; slots that are leased are known to be seen. *)
-SeenWith == {one.slot : one \in held}
+(* This process forks, in one of its threads. The fork has what this process refers to, and its pages. *)
 Fork ==
-    /\ Forks /\ forks = {} /\ held # {}
-    /\ forks' = {[slot |-> one.slot, reads |-> one.reads, pages |-> slot[one.slot].pages] : one \in held}
-    /\ slot' = [name \in Names |-> IF name \in SeenWith THEN [slot[name] EXCEPT !.seen = TRUE] ELSE slot[name]]
-    /\ UNCHANGED <<worker, procs, held, asked, kills, open>>
+    /\ Forks
+    /\ CASE forking = "no" -> forking' = "begun" /\ UNCHANGED forks
+         [] forking = "begun" ->
+                /\ forking' = "there"
+                /\ forks' = {[slot |-> one.slot, reads |-> one.reads, pages |-> slot[one.slot].pages] : one \in held}
+         [] forking = "there" -> forking' = "over" /\ UNCHANGED forks
+         [] OTHER -> FALSE
+    /\ UNCHANGED <<slot, worker, procs, held, asked, kills, open>>
 
 (* The run ends: its processes are gone, and no file is written again (close). *)
 Stop ==
     /\ open /\ procs = {} /\ \A w \in Workers : worker[w] = Idle
     /\ open' = FALSE
     /\ slot' = [name \in Names |-> [slot[name] EXCEPT !.at = IF @ \in {"free", "lent"} THEN "closed" ELSE @]]
-    /\ UNCHANGED <<worker, procs, held, forks, asked, kills>>
+    /\ UNCHANGED <<worker, procs, held, forks, forking, asked, kills>>
 
 Over == ~open /\ UNCHANGED vars
 

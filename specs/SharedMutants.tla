@@ -6,6 +6,7 @@ EXTENDS SharedMemory
 
 NeverLeased(name) == FALSE
 NeverSeen(name) == FALSE
+SeenIfCounted(name) == slot[name].stamp # Counts
 GivenNew == IF New # {} THEN New ELSE Free \union Returned
 DirtyAsBefore(name) == slot[name].pages
 Unconfirmed(w) == TRUE
