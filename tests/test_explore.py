@@ -75,6 +75,7 @@ def test_a_twin_is_found(name: str, breaks: str, scenario: str, runs: int, switc
     assert (report.runs, report.switches) == (runs, switches), str(report)
     again = replay(scene, report.id)
     assert again.failure == report.failure
+    Twin.clean()  # nothing is left of the world, which is over
 
 
 def test_races_are_all_found_here() -> None:

@@ -806,7 +806,10 @@ class Scene:
 
 def _play(scene: Scene, factory: Factory, world: World) -> None:
     Twin.forget()
-    scene.body(Stage(world, factory), scene.workers, scene.size)
+    try:
+        scene.body(Stage(world, factory), scene.workers, scene.size)
+    finally:
+        Twin.forget()  # nobody could end them outside of this world
 
 
 _BLAMED: Final = (("take", "G21"), ("_join", "G14"), ("stop", "G14"), ("start", "G18"))
