@@ -79,7 +79,7 @@ class Slot:
         self.size = 0  # of its mapping
         self.wanted = 0  # what the last item took
         self.used = 0  # the round in which it was given away last
-        self.forks = (0, 0)  # as they were when it was leased
+        self.forks: tuple[int, int] = (0, 0)  # as they were when it was leased
         self.closed = False
         self._memory: mmap.mmap | None = None
         self._alone: Final = object()  # which is referred to from here only
