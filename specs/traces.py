@@ -572,7 +572,7 @@ REPLAYED: Final = {"FirstErrorInTime": replace(ONE, odd={0: "late fails", 1: "fa
 UNSEEN: Final = {
     "an item, an order or a seed, which no record has": (
         "TwiceAndNever Copied NoneDelivered OrderByChance ForgetfulSeed SameSeedEveryEpoch ErrorsBetweenEpochsSwallowed EmptyIsOne LastItemLost "
-        "ReadOnlyArrays OneRandomState"
+        "ReadOnlyArrays LeasesThatEndEarly OneRandomState"
     ),
     "the words of an error, of which records have the type": "BorderWithoutNames DeathWithoutWords",
     "another plan, which the log itself names": "OneEpoch AlwaysABarrier LeftOver ResumesOneLate StateOffByOne ArgumentsMended",
