@@ -150,16 +150,15 @@ _THERE: Final = 0xC0  # of the highest byte in which the system tells of a page:
 _OF_FILE: Final = 0x20  # and it is the file's, not one's own
 
 _C: Final = ctypes.CDLL(None, use_errno=True)
+_C.mmap.restype = ctypes.c_void_p
+_C.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long]
 _FIXED: Final = 0x10  # MAP_FIXED, the same number on every Linux but Alpha, MIPS and PA-RISC
 _FAILED: Final = ctypes.c_void_p(-1).value
 
 
 def _mapped(fd: int, size: int, how: int, address: int | None = None) -> int:
     """Map a file, by the system's own call: at a fixed address, or without a descriptor that the mapping would keep. Return the address."""
-    call = _C.mmap
-    call.restype = ctypes.c_void_p
-    call.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long]
-    found = cast("int | None", call(address, size, mmap.PROT_READ | mmap.PROT_WRITE, how, fd, 0))
+    found = cast("int | None", _C.mmap(address, size, mmap.PROT_READ | mmap.PROT_WRITE, how, fd, 0))
     if found is None or found == _FAILED:
         number = ctypes.get_errno()
         raise OSError(number, f"{size:,} bytes of memory could not be mapped: {os.strerror(number)}")

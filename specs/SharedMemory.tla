@@ -130,12 +130,10 @@ Write(one) ==
     /\ slot' = Page(one.slot, Mine)
     /\ UNCHANGED <<worker, procs, forks, forking, asked, kills, open>>
 
-ForkPage(name) == UNCHANGED slot
 WriteInFork(one) ==
     /\ one \in forks /\ one.reads # Theirs
     /\ forks' = (forks \ {one}) \union {[one EXCEPT !.reads = Theirs, !.pages = Theirs]}
-    /\ ForkPage(one.slot)
-    /\ UNCHANGED <<worker, procs, held, forking, asked, kills, open>>
+    /\ UNCHANGED <<slot, worker, procs, held, forking, asked, kills, open>>
 
 (* This process forks, in one of its threads. The fork has what this process refers to, and its pages. *)
 Fork ==

@@ -36,11 +36,20 @@ def shared() -> list[str]:
     return [line for line in Path("/proc/self/maps").read_text().splitlines() if "memfd:enqueuer" in line]
 
 
+def inode(array: np.ndarray) -> str | None:
+    """Return which file of theirs an array is in; None if it was copied."""
+    address = array.__array_interface__["data"][0]
+    for line in shared():
+        span, _, _, _, number, *_ = line.split()
+        first, last = span.split("-")
+        if int(first, 16) <= address < int(last, 16):
+            return number
+    return None
+
+
 def is_shared(array: np.ndarray) -> bool:
     """Whether the memory of an array is such a mapping: it was not copied."""
-    address = array.__array_interface__["data"][0]
-    spans = (line.split()[0].split("-") for line in shared())
-    return any(int(first, 16) <= address < int(last, 16) for first, last in spans)
+    return inode(array) is not None
 
 
 @pytest.fixture(autouse=True)
@@ -71,15 +80,19 @@ class Arrays:
         return full(index, self.size)
 
 
-class Only(Arrays):
+class With(Arrays):
+    """The same, with something that items need."""
+
+    def __init__(self, length, given) -> None:
+        super().__init__(length)
+        self.given = given
+
+
+class Only(With):
     """Items that another function makes."""
 
-    def __init__(self, length, make) -> None:
-        super().__init__(length)
-        self.make = make
-
     def __getitem__(self, index):
-        return self.make(index)
+        return self.given(index)
 
 
 def started(sequence, workers=2, queue=4, context="fork", **options):
@@ -235,8 +248,8 @@ def test_nothing_is_left_after_stop() -> None:
 # forks of this process
 
 
-def in_a_fork(function) -> object:
-    """Return what a function returns in a fork."""
+def fork(function):
+    """Call a function in a fork; return what waits for what it returns."""
     ours, theirs = socket.socketpair()
     pid = os.fork()
     if not pid:
@@ -245,10 +258,19 @@ def in_a_fork(function) -> object:
         finally:
             os._exit(0)
     theirs.close()
-    with ours, ours.makefile("rb") as answer:
-        data = answer.read()
-    os.waitpid(pid, 0)
-    return pickle.loads(data)
+
+    def wait() -> object:
+        with ours, ours.makefile("rb") as answer:
+            data = answer.read()
+        os.waitpid(pid, 0)
+        return pickle.loads(data)
+
+    return wait
+
+
+def in_a_fork(function) -> object:
+    """Return what a function returns in a fork."""
+    return fork(function)()
 
 
 @pytest.mark.parametrize("when", ["while it runs", "after stop"])
@@ -270,13 +292,7 @@ def test_a_fork_and_its_parent_have_arrays_of_their_own(when) -> None:
         os.read(go[0], 1)  # the parent has written, and taken many more
         return seen == [77] * 10 + [number % 10] * (N - 10), bool((array == 99).all())
 
-    ours, theirs = socket.socketpair()
-    pid = os.fork()
-    if not pid:
-        try:
-            theirs.sendall(pickle.dumps(child()))
-        finally:
-            os._exit(0)
+    wait = fork(child)
     os.read(went[0], 1)
     assert (array[:10] == 77).all()
     assert (array[10:] == number % 10).all()
@@ -285,25 +301,11 @@ def test_a_fork_and_its_parent_have_arrays_of_their_own(when) -> None:
         number += 1
         assert (next(stream) == number % 10).all()
     os.write(go[1], b"x")
-    assert pickle.loads(ours.recv(1000)) == (True, True)
-    os.waitpid(pid, 0)
+    assert wait() == (True, True)
     assert (array == 55).all()
     for end in (*go, *went):
         os.close(end)
-    ours.close()
-    theirs.close()
     enqueuer.stop()
-
-
-def inode(array: np.ndarray) -> str:
-    """Return which file an array is in."""
-    address = array.__array_interface__["data"][0]
-    for line in shared():
-        span, _, _, _, number, *_ = line.split()
-        first, last = span.split("-")
-        if int(first, 16) <= address < int(last, 16):
-            return number
-    raise AssertionError("it is not shared")
 
 
 def test_slots_that_a_fork_has_seen_are_not_used_again() -> None:
@@ -312,13 +314,14 @@ def test_slots_that_a_fork_has_seen_are_not_used_again() -> None:
         for _ in range(20):
             kept = next(stream)
         seen = inode(kept)
+        assert seen is not None
         in_a_fork(lambda: None)
         del kept
         for number in range(20, 60):
             array = next(stream)
             assert (array == number % 10).all()
             if number > 25:
-                assert inode(array) != seen
+                assert inode(array) not in {None, seen}
         assert len(shared()) <= 4
 
 
@@ -354,17 +357,13 @@ class ClosesAll(Arrays):
         return full(index, N * (1 + index))
 
 
-class DiesOnce(Arrays):
+class DiesOnce(With):
     """Item 5 dies, once."""
-
-    def __init__(self, length, folder) -> None:
-        super().__init__(length)
-        self.folder = folder
 
     def __getitem__(self, index):
         if index == 5:
             try:
-                os.close(os.open(os.path.join(self.folder, "died"), os.O_CREAT | os.O_EXCL))  # noqa: PTH118
+                os.close(os.open(os.path.join(self.given, "died"), os.O_CREAT | os.O_EXCL))  # noqa: PTH118
             except FileExistsError:
                 pass
             else:
@@ -717,16 +716,12 @@ def test_kept_arrays_have_no_descriptors() -> None:
     assert len(descriptors()) == before
 
 
-class LimitsItself(Arrays):
+class LimitsItself(With):
     """Item 5 sets a limit of its process."""
-
-    def __init__(self, length, limit) -> None:
-        super().__init__(length)
-        self.limit = limit
 
     def __getitem__(self, index):
         if index == 5:
-            resource.setrlimit(self.limit, (N // 2 if self.limit == resource.RLIMIT_FSIZE else 1 << 28, resource.RLIM_INFINITY))
+            resource.setrlimit(self.given, (N // 2 if self.given == resource.RLIMIT_FSIZE else 1 << 28, resource.RLIM_INFINITY))
         return super().__getitem__(index)
 
 
@@ -758,15 +753,11 @@ def test_an_item_that_takes_the_channel_away_gets_the_pipe() -> None:
             assert (next(stream) == number % 10).all()
 
 
-class StartsPrograms(Arrays):
+class StartsPrograms(With):
     """Each item tells what a program has open that is started without Python's knowledge."""
 
-    def __init__(self, length, folder) -> None:
-        super().__init__(length)
-        self.folder = folder
-
     def __getitem__(self, index):
-        path = self.folder / str(os.getpid())
+        path = self.given / str(os.getpid())
         os.system(f"ls -l /proc/self/fd > {path}")
         return super().__getitem__(index), path.read_text()
 
@@ -858,16 +849,12 @@ def test_a_host_that_locks_an_array_gets_the_next_item_all_the_same() -> None:
             array[:] = 255
 
 
-class LeavesAChild(Arrays):
+class LeavesAChild(With):
     """Item 30 leaves a child behind, which says what it has mapped of slots."""
-
-    def __init__(self, length, path) -> None:
-        super().__init__(length)
-        self.path = path
 
     def __getitem__(self, index):
         if index == 30 and os.fork() == 0:
-            self.path.write_text(str(len(shared())))
+            self.given.write_text(str(len(shared())))
             os._exit(0)
         return super().__getitem__(index)
 
