@@ -33,6 +33,7 @@ import threading
 import time
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Final, Generic, Protocol, TypeVar, cast, final
 
 from ._border import (
@@ -52,7 +53,7 @@ from ._border import (
     unpack_sizes,
 )
 from ._context import Here, current
-from ._runtime import REAL
+from ._runtime import REAL, identity
 from ._types import Compute, EndOfStream, Lock, Process
 from .errors import BorderError, StartError, WorkerDiedError
 
@@ -385,7 +386,7 @@ class Processes(Generic[T]):
         self._state = 0  # version of the compute; written in turns, before any item that it is for
         self._data = b""  # the compute of that version
         self._workers: Final[dict[int, _Worker]] = {}  # guarded by _lock
-        self._stock: Stock | None = None  # written by open(); what is in it is guarded by _lock
+        self._stock: Stock | None = None  # written by _share() and close(); what is in it is guarded by _lock
         self._large = False  # whether an item has been large; only ever set
         self._halted = False  # guarded by _lock: no worker that is not ready is waited for
         self._killed = False  # guarded by _lock: no worker may be started any more
@@ -395,7 +396,6 @@ class Processes(Generic[T]):
         context = start_method(self._asked.context)
         self._context, self._count, self._ahead = context, workers, ahead
         _prepare(context)
-        self._stock = self._make_stock()
         for number in range(workers):
             if self._halted:  # stopped meanwhile
                 return
@@ -455,20 +455,32 @@ class Processes(Generic[T]):
             self._vacate([slot])
             match kind:
                 case Kind.ITEM:
-                    self._large = self._large or len(message) >= LARGE
+                    if len(message) >= LARGE and not self._large:
+                        self._share()
                     return cast("T", unpack_item(message))
                 case Kind.END:
                     raise EndOfStream
                 case _:
                     raise unpack_error(message)
 
+    def _share(self) -> None:
+        """An item was large: share memory from now on. Small ones never need it."""
+        stock = self._make_stock()
+        with self._lock:
+            if not self._large:  # nobody else was faster
+                self._large, self._stock, stock = True, stock, None
+        if stock is not None:
+            stock.close()
+
     def _make_stock(self) -> Stock | None:
-        """Return memory for large items; None where it can't be shared: they go through the pipe."""
+        """Return memory for large items; None where it can't be shared: they go on through the pipe."""
+        if not _can_share():
+            return None
         try:
             from ._shared import Stock
         except (ImportError, OSError):  # no ctypes, no mmap, no resource; no C library of its own
             return None
-        return Stock(self._process) if Stock.possible() else None
+        return Stock(self._process)
 
     def _ask(self, one: _Worker, places: list[tuple[int, int]]) -> None:
         """Ask for some items, with slots to write them to once there have been large ones."""
@@ -543,7 +555,7 @@ class Processes(Generic[T]):
                 lifeline = theirs.enter_context(Connection(there_too, writable=False))
                 alive = _keep(here_too, private, ours)
                 desk, channel = None, -1
-                if self._stock is not None:
+                if _can_share():
                     ours_third, theirs_third = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
                     desk = theirs.enter_context(Connection(theirs_third.detach()))
                     channel = _keep(ours_third.detach(), private, ours)
@@ -616,6 +628,20 @@ def _prepare(context: BaseContext) -> None:
             forkserver.ensure_running()
 
 
+def _can_share() -> bool:
+    """Whether the system has what shared memory takes, and this interpreter counts references exactly."""
+    return (
+        all(hasattr(os, name) for name in ("memfd_create", "posix_fallocate"))
+        and hasattr(socket, "SCM_RIGHTS")
+        and sys.implementation.name == "cpython"
+        and getattr(sys, "_is_gil_enabled", _always)()
+    )
+
+
+def _always() -> bool:
+    return True
+
+
 def _spare_descriptors() -> None:
     """Raise OSError if there is no room for what multiprocessing opens: it leaves its first pipe open if it can't have a second."""
     with contextlib.ExitStack() as opened:
@@ -645,14 +671,11 @@ def serve(
     fd = pipe.fileno()
     process.private.add(fd)
     process.private.add(lifeline.fileno())
-    desk: Desk | None = None
     if channel is not None:
-        from ._shared import Desk as Table
-
         process.private.add(channel.fileno())
-        desk = Table(channel.fileno(), process.private)
     _settle(lifeline.fileno())
     answers = _Answers(fd)
+    tables = None if channel is None else partial(_table, channel.fileno(), identity(channel.fileno()), process.private)
     try:
         compute = cast("Compute[object]", parcel.open())
     except BaseException as error:  # told, not printed
@@ -661,7 +684,7 @@ def serve(
     _sow(orders.random_seed)  # what was opened may have imported numpy
     try:
         answers.send(Kind.READY, b"", [])
-        _Serving(compute, answers, desk, orders).run()
+        _Serving(compute, answers, tables, orders).run()
     except (BrokenPipeError, ConnectionResetError):
         pass  # the run was stopped, and nobody waits for the answer
     finally:
@@ -669,10 +692,11 @@ def serve(
 
 
 class _Serving:
-    def __init__(self, compute: Compute[object], answers: _Answers, desk: Desk | None, orders: _Orders) -> None:
+    def __init__(self, compute: Compute[object], answers: _Answers, tables: Callable[[], Desk] | None, orders: _Orders) -> None:
         self._compute = compute
         self._answers: Final = answers
-        self._desk: Final = desk
+        self._tables = tables
+        self._desk: Desk | None = None
         self._number: Final = orders.number
         self._here: Final = Here(None, current.get(), orders.number, orders.workers, orders.seed)
         self._broken: BaseException | None = None  # why the state that came last can't be used
@@ -686,8 +710,9 @@ class _Serving:
                 self._renew(data)
                 continue
             if kind == Kind.FORGET:
-                assert self._desk is not None
-                self._desk.forget(number for (number,) in struct.iter_unpack("<Q", data))
+                desk = self._having()
+                if desk is not None:
+                    desk.forget(number for (number,) in struct.iter_unpack("<Q", data))
                 continue
             self._answer(*REQUEST.unpack(data))
             if os.getpid() != pid:  # the item has forked, and this is the child: nobody asked it for anything
@@ -727,7 +752,23 @@ class _Serving:
 
     def _places(self, slot: int, parts: list[bytes | memoryview]) -> bool:
         """Whether an item is large, and was written to the slot."""
-        return sum(map(len, parts)) >= LARGE and self._desk is not None and self._desk.place(slot, parts)
+        desk = self._having() if sum(map(len, parts)) >= LARGE else None
+        return desk is not None and desk.place(slot, parts)
+
+    def _having(self) -> Desk | None:
+        """Return what keeps the slots, made when it is needed first; None where memory can't be shared."""
+        if self._desk is None and self._tables is not None:
+            try:
+                self._desk = self._tables()
+            except (ImportError, OSError):  # as in _share(), or items have taken the files away
+                self._tables = None
+        return self._desk
+
+
+def _table(channel: int, own: tuple[int, int], private: set[int]) -> Desk:
+    from ._shared import Desk
+
+    return Desk(channel, own, private)
 
 
 class _Answers:
@@ -736,12 +777,12 @@ class _Answers:
     def __init__(self, fd: int) -> None:
         self._fd: Final = fd
         os.set_blocking(fd, True)
-        self._own: Final = os.fstat(fd)[1:3]
+        self._own: Final = identity(fd)
         self._rest = b""
 
     def send(self, kind: Kind, head: bytes, parts: list[bytes | memoryview]) -> None:
         """Send an answer. A descriptor that an item has closed may be another file by now: that one is left alone."""
-        if os.fstat(self._fd)[1:3] != self._own:
+        if identity(self._fd) != self._own:
             raise BrokenPipeError
         length = sum(map(len, parts))
         begin = HEADER.pack(len(head) + length, kind) + head

@@ -31,6 +31,7 @@ import sys
 from collections.abc import Generator, Iterable, Sequence
 from typing import Final, cast, final
 
+from ._runtime import identity
 from ._types import Process
 
 __all__ = ["Desk", "Slot", "Stock", "give"]
@@ -180,16 +181,6 @@ class Stock:
         self._pages: Final = -1 if pages is None else pages
         process.parted.add(self)
 
-    @staticmethod
-    def possible() -> bool:
-        """Whether the system has what it takes, and this interpreter counts references exactly."""
-        return (
-            all(hasattr(os, name) for name in ("memfd_create", "posix_fallocate"))
-            and hasattr(socket, "SCM_RIGHTS")
-            and sys.implementation.name == "cpython"
-            and getattr(sys, "_is_gil_enabled", _always)()
-        )
-
     def take(self) -> Slot | None:
         """Return a slot to give to a worker; None if there is none to be had."""
         self._taken += 1
@@ -272,9 +263,9 @@ class Stock:
 class Desk:
     """The slots that a worker process was given."""
 
-    def __init__(self, channel: int, private: set[int]) -> None:
+    def __init__(self, channel: int, own: tuple[int, int], private: set[int]) -> None:
         self._channel: Final = channel
-        self._own: Final = _identity(channel)
+        self._own: Final = own  # what the channel was at the beginning: an item may have closed it, and opened another file since
         self._private: Final = private
         self._files: Final[dict[int, tuple[int, tuple[int, int]]]] = {}
         self._sheets: Final[dict[int, _Sheet]] = {}
@@ -300,13 +291,13 @@ class Desk:
                 self._unmap(number)
                 fd, own = self._files.pop(number)
                 self._private.discard(fd)
-                if _identity(fd) == own:
+                if identity(fd) == own:
                     os.close(fd)
 
     def _has(self, number: int) -> bool:
         """Whether the file of a slot is there. It was sent before anything that names it."""
         while number not in self._files:
-            if _identity(self._channel) != self._own:
+            if identity(self._channel) != self._own:
                 return False
             try:
                 with _borrowed(self._channel) as one:
@@ -316,7 +307,7 @@ class Desk:
             if not data:
                 return False
             fd = int.from_bytes(extra[0][2], sys.byteorder) if extra and extra[0][2] else -1
-            self._files[int.from_bytes(data, "little")] = fd, _identity(fd) if fd >= 0 else _NOTHING
+            self._files[int.from_bytes(data, "little")] = fd, identity(fd) if fd >= 0 else _NOTHING
             if fd >= 0:
                 self._private.add(fd)
         return True
@@ -324,7 +315,7 @@ class Desk:
     def _larger(self, number: int, size: int) -> _Sheet | None:
         """Return a slot with so much memory at least, mapped."""
         fd, own = self._files[number]
-        if _identity(fd) != own or not _grow(fd, size):
+        if identity(fd) != own or not _grow(fd, size):
             return None
         self._unmap(number)
         try:
@@ -390,15 +381,3 @@ def _borrowed(channel: int) -> Generator[socket.socket]:
         yield one
     finally:
         one.detach()
-
-
-def _always() -> bool:
-    return True
-
-
-def _identity(fd: int) -> tuple[int, int]:
-    """Return which file a descriptor is; nothing that any is if it is none."""
-    try:
-        return os.fstat(fd)[1:3]
-    except OSError:
-        return -1, -1

@@ -20,11 +20,11 @@ from typing import ClassVar
 
 import numpy as np
 import pytest
-from process_helpers import LIMIT, METHODS, Script, descriptors, wait_for
+from process_helpers import HEAD, LIMIT, METHODS, Script, descriptors, wait_for
 
-from enqueuer import OrderedEnqueuer, _shared
+from enqueuer import OrderedEnqueuer, _processes, _shared
 from enqueuer._border import LARGE, MANY, pack_item, unpack_item, unpack_sizes
-from enqueuer._runtime import REAL
+from enqueuer._runtime import REAL, identity
 from enqueuer._shared import Desk, Stock, give
 
 N = 100_000
@@ -426,7 +426,7 @@ def test_without_shared_memory_everything_goes_through_the_pipe(monkeypatch, hid
 def test_where_references_are_not_counted_memory_is_not_shared(monkeypatch, change) -> None:
     for name, value in change.items():
         monkeypatch.setattr(sys, name, value, raising=False)
-    assert not Stock.possible()
+    assert not _processes._can_share()
 
 
 def test_when_too_many_files_are_open_items_go_through_the_pipe(monkeypatch) -> None:
@@ -530,7 +530,7 @@ class Between:
         self.channel = here.detach()
         self.private: set[int] = set()
         self.theirs = there.detach()
-        self.desk = Desk(self.theirs, self.private)
+        self.desk = Desk(self.theirs, identity(self.theirs), self.private)
 
     def sends(self, slot, *parts) -> list[memoryview]:
         views = [memoryview(part) for part in parts]
@@ -655,6 +655,29 @@ def test_a_program_that_ends_without_stop_leaves_nothing(tmp_path) -> None:
         """,
     ) as script:
         script.ends_at_once()
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_small_items_load_nothing_that_shares_memory(method, tmp_path) -> None:
+    """A start is no slower for what it has no use for."""
+    with Script(
+        tmp_path,
+        """
+        enqueuer = OrderedEnqueuer(Loaded(), use_multiprocessing=True, context=METHOD)
+        with enqueuer:
+            enqueuer.start(2, 4)
+            stream = enqueuer.get()
+            say([next(stream) for _ in range(4)], Loaded()[0])
+        """.replace("METHOD", repr(method)),
+        head=f"""{HEAD}
+class Loaded:
+    def __len__(self):
+        return 4
+    def __getitem__(self, index):
+        return "enqueuer._shared" in sys.modules
+""",
+    ) as script:
+        assert script.ends() == (0, "[False, False, False, False] False\n", "")
 
 
 # what a review has found

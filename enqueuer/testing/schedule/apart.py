@@ -27,7 +27,7 @@ __all__ = ["ENGINE", "Kept", "SimProcesses", "engine_of"]
 T = TypeVar("T")
 
 ENGINE: Final = Discipline(
-    {"_compute", "_asked", "_lock", "_process", "_context", "_count", "_ahead", "_state", "_data", "_stock", "_large", "_world"},
+    {"_compute", "_asked", "_lock", "_process", "_context", "_count", "_ahead", "_state", "_data", "_stock", "_large", "_shares", "_world"},
     {
         "_workers": {"item", "leave"},  # nobody else changes what is there for this worker
         "_halted": {"open", "item"},  # a flag that is only ever set: who is late starts, or tries, once more
@@ -44,11 +44,17 @@ class SimProcesses(Processes[T]):  # pyright: ignore[reportGeneralTypeIssues]
         here = world.get()
         assert here is not None
         self._world: Final = here
-        self._large = large
+        self._shares: Final = large
         guard(self, lock, ENGINE)
 
     def _make_stock(self) -> Stock | None:
-        return cast("Stock", SimStock()) if self._large else None
+        return cast("Stock", SimStock())
+
+    def _ask(self, one: _Worker, places: list[tuple[int, int]]) -> None:
+        """Every worker has had a large item: as it is known when its thread asks for the next."""
+        if self._shares and not self._large:
+            self._share()
+        super()._ask(one, places)
 
     def _start(self, number: int) -> _Worker:
         one = cast("_Worker", SimWorker(self._world, copy.copy(self._compute), number))
