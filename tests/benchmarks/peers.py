@@ -20,7 +20,7 @@ import subprocess
 import sys
 import time
 import venv
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -37,6 +37,9 @@ PACKAGES: Final = {
     "grain": ("grain==0.2.18", "numpy"),
     "spdl": ("spdl==0.8.0", "numpy"),
 }
+OWN: Final = frozenset({"ours", "whole", "queue", "limit"})
+"""Who needs nothing but this project's environment."""
+
 HOMES: Final = {"nodes": "torch"}
 """Who lives in another one's environment."""
 
@@ -52,6 +55,7 @@ class Row:
         faster: Peer, or several joined by a comma of which the best counts -> how many times as fast as it this project has to be.
         ideal: Microseconds an item of a machine that loses nothing; 0: not known.
         share: How much of that is to be reached.
+        most: At most so many items in memory, of which it may grow by one; 0: it is not about memory.
     """
 
     name: str
@@ -60,6 +64,7 @@ class Row:
     faster: dict[str, float]
     ideal: float = 0.0
     share: float = 0.0
+    most: float = 0.0
 
 
 def _row(mode: str, item: str, items: int, kind: str = "stream", **more: Any) -> dict[str, Any]:
@@ -77,16 +82,20 @@ ROWS: Final = (
     Row("process tiny", _row("process", "tiny", 3000), ALL, {EACH: 2.0}),
     Row("process 1 MiB", _row("process", str(MIB), 300), ALL, {EACH: 5.0}),
     Row("process 1 MiB, torch has tensors", _row("process", str(MIB), 300, theirs="tensor"), ("torch",), {"torch": 1.0}),
-    Row("process 16 MiB", _row("process", str(16 * MIB), 60), ALL, {EACH: 2.0}),
+    Row("process 16 MiB", _row("process", str(16 * MIB), 60), ("limit", *ALL), {EACH: 2.0, "limit": 1 / 1.5}),
     Row("process 5 ms of CPU", _row("process", "cpu5", 200), ("torch", "grain"), {}, ideal=2500.0, share=0.96),
     Row("process 2 ms, consumer busy 2 ms", _row("process", "cpu2", 300, busy=2.0), ("torch",), {"torch": 1.0}, ideal=2000.0, share=0.9),
     Row("epochs of 10, thread, hook", _row("thread", "tiny", 60, "epochs", epoch=10, hook=True), ("tfk", "k3"), {"tfk": 10.0}),
     Row("epochs of 10, process, hook", _row("process", "tiny", 60, "epochs", epoch=10, hook=True), ("tfk", "torch"), {"tfk": 10.0, "torch": 1.0}),
     Row("epochs of 10, process", _row("process", "tiny", 60, "epochs", epoch=10), ("torch", "grain"), {"torch,grain": 1.0}),
+    Row("epochs of 10, thread, no hook", _row("thread", "tiny", 5000, "epochs", epoch=10), ("whole",), {"whole": 0.95}),
+    Row("epochs of 10, process, no hook", _row("process", "tiny", 3000, "epochs", epoch=10), ("whole",), {"whole": 0.95}),
     Row("start, thread", _row("thread", "tiny", 1, "start"), THREADED, {",".join(THREADED): 1.0}),
     Row("start, process", _row("process", "tiny", 1, "start"), ALL, {EACH: 1.0}),
     Row("stop, thread", _row("thread", "tiny", 1, "stop", fill=0.2), ("tfk", "k3", "grain", "spdl"), {"tfk,k3,grain,spdl": 1.0}),
     Row("stop, process", _row("process", "tiny", 1, "stop", fill=0.2), ALL, {EACH: 1.0}),
+    Row("memory, 16 MiB", _row("process", str(16 * MIB), 300, "memory", each=1), (), {}, most=14.0),
+    Row("memory, 1 MiB, 10,000 items", _row("process", str(MIB), 10_000, "memory", each=100), (), {}, most=14.0),
 )
 
 
@@ -95,9 +104,9 @@ class Asked:
 
     def __init__(self, name: str) -> None:
         home = HOMES.get(name, name)
-        python = sys.executable if name in {"ours", "queue"} else str(KEPT / home / "bin" / "python")
+        python = sys.executable if name in OWN else str(KEPT / home / "bin" / "python")
         environment = os.environ | {"KERAS_BACKEND": "jax", "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": ""}
-        if name == "ours":
+        if name in OWN:
             environment["PYTHONPATH"] = str(ROOT)
         command = [python, str(HERE / "readers.py"), name]
         self.name = name
@@ -144,13 +153,15 @@ class Result:
     Attributes:
         row: Its name.
         loads: The load before each round.
-        us: Who -> microseconds in each round, None where it failed.
+        us: Who -> microseconds in each round, None where it failed; of memory, items.
+        grown: By how many items memory grew, in each round.
         errors: Who -> why.
     """
 
     row: str
     loads: list[float] = field(default_factory=list)
     us: dict[str, list[float | None]] = field(default_factory=dict)
+    grown: list[float] = field(default_factory=list)
     errors: dict[str, str] = field(default_factory=dict)
 
     def ratios(self, peers: str) -> list[float]:
@@ -191,6 +202,8 @@ def run(row: Row, rounds: int) -> Result:
                 theirs = what.pop("theirs", what["item"])
                 told = asked[name].ask(what if name == "ours" else what | {"item": theirs})
                 result.us.setdefault(name, []).append(told.get("us"))
+                if "grown" in told:
+                    result.grown.append(told["grown"])
                 if "error" in told:
                     result.errors[name] = told["error"]
     finally:
@@ -211,6 +224,9 @@ def judged(row: Row, result: Result) -> tuple[str, list[str]]:
             missed |= middle < least
             said.append(f"{middle:.2f} x {peers} ({min(ratios):.2f} to {max(ratios):.2f}, at least {least:.2f})")
     mine = [value for value in result.us.get("ours", []) if value]
+    if row.most and mine:
+        missed |= max(mine) > row.most or max(result.grown) > 1
+        said.append(f"at most {max(mine):.1f} items in memory (at most {row.most:g}); grown by {max(result.grown):.2f} (at most 1)")
     if row.ideal and mine:
         share = row.ideal / statistics.median(mine)
         missed |= share < row.share
@@ -234,12 +250,13 @@ def main() -> int:
         result = run(row, options.rounds)
         verdict, said = judged(row, result)
         verdicts.append(verdict)
-        kept.append({"row": row.name, "verdict": verdict, "said": said, "loads": result.loads, "us": result.us, "errors": result.errors})
+        kept.append(asdict(result) | {"verdict": verdict, "said": said})
         (KEPT / "result.json").write_text(json.dumps(kept, indent=1) + "\n")
         print(f"{row.name}: {verdict}   (load {max(result.loads):.2f}, {time.monotonic() - since:.0f} s)")
         for name, values in result.us.items():
             good = [value for value in values if value]
-            print(f"    {name:6} {statistics.median(good):12,.1f} µs" if good else f"    {name:6} -")
+            unit = "items" if row.most else "µs"
+            print(f"    {name:6} {statistics.median(good):12,.1f} {unit}" if good else f"    {name:6} -")
         for line in said:
             print(f"    {line}", flush=True)
     return 3 if "not judged" in verdicts else 1 if "missed" in verdicts else 0

@@ -75,6 +75,19 @@ def ours(items: Items, row: dict[str, Any]) -> Iterator[Iterator[Any]]:
 
 
 @contextmanager
+def whole(items: Items, row: dict[str, Any]) -> Iterator[Iterator[Any]]:
+    """The same without the ends of epochs: what they cost is the difference."""
+    with ours(Items(items.kind, ENDLESS), row) as stream:
+        yield stream
+
+
+@contextmanager
+def limit(items: Items, row: dict[str, Any]) -> Iterator[Iterator[Any]]:
+    """Computing an item, and one copy of it: what no transport between processes can be much cheaper than."""
+    yield map(np.copy, map(items.__getitem__, range(ENDLESS)))
+
+
+@contextmanager
 def queued(items: Items, row: dict[str, Any]) -> Iterator[Iterator[Any]]:
     """A bare `queue.Queue`: what no hand-over between threads can be much cheaper than."""
     import queue
@@ -226,6 +239,8 @@ def spdl(items: Items, row: dict[str, Any]) -> Iterator[Iterator[Any]]:
 
 READERS: dict[str, Callable[[Items, dict[str, Any]], Any]] = {
     "ours": ours,
+    "whole": whole,
+    "limit": limit,
     "queue": queued,
     "tfk": tfk,
     "k3": k3,
@@ -236,9 +251,34 @@ READERS: dict[str, Callable[[Items, dict[str, Any]], Any]] = {
 }
 
 
+def pss() -> float:
+    """Return how many bytes this process and those it has started have in memory, what they share counted once."""
+    processes = [os.getpid(), *(int(pid) for task in Path("/proc/self/task").iterdir() for pid in (task / "children").read_text().split())]
+    lines = [line.split() for pid in processes for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()]
+    return sum(int(size) for name, size, *_ in lines if name == "Pss:") * 1024.0
+
+
+def memory(name: str, row: dict[str, Any]) -> dict[str, float]:
+    """Read a row; return the most memory that it took, in items, above what the same takes with tiny ones; and by how much that grew."""
+
+    def reads(item: str) -> list[float]:
+        found: list[float] = []
+        with READERS[name](Items(item, ENDLESS), row) as stream:
+            for number, _item in enumerate(islice(stream, row["items"])):
+                if number % row["each"] == 0:
+                    found.append(pss())
+        return found
+
+    before, sizes = max(reads("tiny")), reads(row["item"])
+    size, tenth = float(row["item"]), len(sizes) // 10
+    return {"us": (max(sizes) - before) / size, "grown": (max(sizes[-tenth:]) - max(sizes[tenth : 2 * tenth])) / size}
+
+
 def measured(name: str, row: dict[str, Any]) -> dict[str, float]:
     """Read a row; return microseconds an item, or for a start or a stop."""
     kind = row["kind"]
+    if kind == "memory":
+        return memory(name, row)
     length = row.get("epoch", ENDLESS)
     items = (Hooked if row.get("hook") else Items)(row["item"], length)
     begun = time.perf_counter()
@@ -263,7 +303,7 @@ def measured(name: str, row: dict[str, Any]) -> dict[str, float]:
     if kind == "stop":
         return {"us": (time.perf_counter() - stopping) * 1e6}
     elapsed = stopping - before
-    return {"us": elapsed / row["items"] * 1e6}
+    return {"us": elapsed / row["items"] * 1e6 / (row["workers"] if name == "limit" else 1)}
 
 
 def main() -> None:
