@@ -567,6 +567,7 @@ class Processes(Generic[T]):
             _spare_descriptors()
             with _uninterrupted():
                 process.start()
+            _bind(lifeline.fileno(), process.pid or 0)  # it may take long to come up, and sees to that itself only then
             # G25: it is ours alone; multiprocessing would wait for it at exit, in forks of this process, too
             getattr(processes, "_children", set[object]()).discard(process)
             one = _Worker(process, fd, alive, channel, private, late=context.get_start_method() == "forkserver")
@@ -812,17 +813,26 @@ def _settle(lifeline: int) -> None:
     signal.signal(signal.SIGINT, _nothing)  # Ctrl-C is the parent's; SIG_IGN would be inherited by what items start
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-    if hasattr(fcntl, "F_SETOWN") and hasattr(os, "O_ASYNC") and hasattr(signal, "SIGIO"):
+    if hasattr(signal, "SIGIO"):
         signal.signal(signal.SIGIO, signal.SIG_DFL)  # which ends the process, also one that holds the GIL
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGIO})
-        fcntl.fcntl(lifeline, fcntl.F_SETOWN, os.getpid())
-        fcntl.fcntl(lifeline, fcntl.F_SETFL, fcntl.fcntl(lifeline, fcntl.F_GETFL) | os.O_ASYNC)
+    if _bind(lifeline, os.getpid()):
         poll = select.poll()
         poll.register(lifeline, 0)
         if poll.poll(0):  # the parent was gone before
             os._exit(1)
     else:
         threading.Thread(target=_watch, args=(lifeline,), daemon=True).start()
+
+
+def _bind(lifeline: int, pid: int) -> bool:
+    """Have a process be sent SIGIO when the other end of its lifeline is closed (rule 5); whether the system does that."""
+    if not (hasattr(fcntl, "F_SETOWN") and hasattr(os, "O_ASYNC") and hasattr(signal, "SIGIO")):
+        return False
+    with contextlib.suppress(ProcessLookupError):  # it has ended already
+        fcntl.fcntl(lifeline, fcntl.F_SETOWN, pid)
+        fcntl.fcntl(lifeline, fcntl.F_SETFL, fcntl.fcntl(lifeline, fcntl.F_GETFL) | os.O_ASYNC)
+    return True
 
 
 def _watch(lifeline: int) -> None:
