@@ -149,7 +149,7 @@ def bench(session: nox.Session) -> None:
 
     Arguments go to `tests/benchmarks/peers.py`: `-- --only 'process*'`. `hand_over.py` and `processes.py` beside it compare other shapes.
     """
-    session.install(".", "numpy")
+    session.install(".", *group("bench"))
     session.run("python", "tests/benchmarks/peers.py", *session.posargs)
 
 

@@ -2,6 +2,8 @@
 
     nox -s bench                                     all rows, five rounds; environments are made at the first time, each a virtual one
     nox -s bench -- --only 'process 1 MiB' --rounds 3
+    nox -s bench -- --growth                         how cost grows, by `growth.py`
+    nox -s bench -- --page                           the page in docs, by `page.py`
 
 A round reads a row once with everybody, beginning with another one each time: a machine that slows down slows all of them down. What counts is
 the ratio within a round, told as the median with the lowest and the highest. The load is noted before each round. A row that lacks a peer of its
@@ -239,8 +241,20 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--only", nargs="+", default=["*"], help="patterns of rows")
+    parser.add_argument("--growth", action="store_true", help="how cost grows with workers, queue, items and epochs instead")
+    parser.add_argument("--page", action="store_true", help="write docs/performance.* from what was measured instead")
     options = parser.parse_args()
+    if options.page:
+        import page
+
+        page.write()
+        return 0
     build()
+    if options.growth:
+        import growth
+
+        growth.measure(options.rounds)
+        return 0
     verdicts: list[str] = []
     kept: list[dict[str, Any]] = []
     for row in ROWS:
