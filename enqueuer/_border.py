@@ -51,6 +51,9 @@ COMPUTE: Final = struct.Struct(HEADER.format + "qqq")
 LARGE: Final = 1 << 15
 """Bytes from which on an item is better shared than sent, and a buffer is a part of its own."""
 
+LINE: Final = 64
+"""A part of an item begins at a multiple of so many bytes: an array may want that."""
+
 MANY: Final = 1000
 """Parts of an item at most; other buffers stay in the pickle."""
 
@@ -134,7 +137,8 @@ def pack_item(item: object) -> tuple[bytes, list[bytes | memoryview]]:
     name = kind_of(item).encode()[:1000]
     if not buffers:
         return _ONE.pack(len(name), 1, len(pickled)) + name, [pickled]
-    parts: list[bytes | memoryview] = [pickled, *buffers]
+    before = HEADER.size + _LENGTHS.size + 8 * (1 + len(buffers)) + len(name) + len(pickled)
+    parts: list[bytes | memoryview] = [pickled + bytes(-before % LINE), *buffers]  # behind its end a pickle is not read
     return struct.pack(f"<HH{len(parts)}Q", len(name), len(parts), *map(len, parts)) + name, parts
 
 
@@ -218,10 +222,10 @@ def unpack_sizes(message: memoryview) -> tuple[int, ...]:
 
 
 def _parts_of(message: memoryview, place: int) -> Iterator[memoryview]:
-    """Yield the parts that came with the head, each large buffer in memory of its own."""
+    """Yield the parts that came with the head. A large buffer is in memory of its own, unless it is most of the message."""
     for number, size in enumerate(unpack_sizes(message)):
         part = message[place : place + size]
-        yield memoryview(bytearray(part)) if number else part
+        yield part if number == 0 or 2 * size > len(message) else memoryview(bytearray(part))
         place += size
 
 

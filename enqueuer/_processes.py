@@ -34,6 +34,7 @@ import time
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from functools import partial
+from mmap import MAP_ANONYMOUS, MAP_PRIVATE, mmap
 from typing import TYPE_CHECKING, Final, Generic, Protocol, TypeVar, cast, final
 
 from ._border import (
@@ -84,6 +85,9 @@ CURE: Final = (
 
 LOW: Final = 3
 """Items that such a worker has at hand when more are looked for: it must not run dry until they are there."""
+
+OWN: Final = 1 << 20
+"""Bytes from which on a message has memory of its own: what is freed of the heap, this process may keep."""
 
 CHUNK: Final = 1 << 16
 """Bytes that are asked for when the length of a message is not known yet."""
@@ -251,7 +255,6 @@ class _Worker:
     def receive(self) -> tuple[int, memoryview]:
         """Return the next message, or raise `_Died`."""
         data, self._rest = self._rest, bytearray()
-        goal = HEADER.size
         while True:
             if len(data) >= HEADER.size:
                 length, kind = HEADER.unpack_from(data)
@@ -259,9 +262,8 @@ class _Worker:
                 if len(data) >= goal:
                     self._rest = data[goal:]
                     return kind, memoryview(data)[HEADER.size : goal]
-            if goal - len(data) > CHUNK:
-                data = self._fill(data, goal)
-                continue
+                if goal - len(data) > CHUNK:
+                    return kind, self._fill(data, goal)[HEADER.size :]
             try:
                 chunk = os.read(self._fd, CHUNK)
             except BlockingIOError:
@@ -273,12 +275,11 @@ class _Worker:
                 raise self._death()
             data += chunk
 
-    def _fill(self, data: bytearray, goal: int) -> bytearray:
-        """Read a long message to its end, without copying it again."""
+    def _fill(self, data: bytearray, goal: int) -> memoryview:
+        """Read a long message to its end, without copying it again; a very long one into memory that the system has back when it is dropped."""
         have = len(data)
-        whole = bytearray(goal)
-        whole[:have] = data
-        view = memoryview(whole)
+        view = memoryview(bytearray(goal) if goal < OWN else mmap(-1, goal, MAP_PRIVATE | MAP_ANONYMOUS))
+        view[:have] = data
         while have < goal:
             try:
                 count = os.readv(self._fd, [view[have:]])
@@ -290,8 +291,7 @@ class _Worker:
             if not count:
                 raise self._death()
             have += count
-        view.release()
-        return whole
+        return view
 
     def _await(self, calls: _Calls) -> None:
         """Wait until the pipe is of use; raise `_Died` if the process is dead and all that it wrote was read: what is left is torn (rule 2)."""
@@ -728,6 +728,7 @@ class _Serving:
 
     def _answer(self, epoch: int, index: int, slot: int) -> None:
         here, pid = self._here, os.getpid()
+        desk = self._having() if slot >= 0 else None  # before there is a large item: what stays has its place in the heap
         try:
             if self._broken is not None:
                 raise BorderError(f"what on_epoch_end() made of the sequence can't be unpickled in a worker process: {self._broken!r}")  # G12
@@ -739,7 +740,7 @@ class _Serving:
                 raise BorderError(
                     f"item {index} of epoch {epoch} is of type {kind_of(item)}, and can't be pickled: {kind_of(error)}: {error}"
                 ) from error
-            placed = slot >= 0 and os.getpid() == pid and self._places(slot, parts)
+            placed = desk is not None and os.getpid() == pid and sum(map(len, parts)) >= LARGE and desk.place(slot, parts)
         except EndOfStream:
             answer: tuple[Kind, bytes, list[bytes | memoryview]] = Kind.END, b"", []
         except BaseException as error:  # G10: whatever its type
@@ -750,11 +751,6 @@ class _Serving:
         here.epoch = here.index = None
         if os.getpid() == pid:
             self._answers.send(*answer)
-
-    def _places(self, slot: int, parts: list[bytes | memoryview]) -> bool:
-        """Whether an item is large, and was written to the slot."""
-        desk = self._having() if sum(map(len, parts)) >= LARGE else None
-        return desk is not None and desk.place(slot, parts)
 
     def _having(self) -> Desk | None:
         """Return what keeps the slots, made when it is needed first; None where memory can't be shared."""

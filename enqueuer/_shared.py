@@ -153,6 +153,7 @@ _OF_FILE: Final = 0x20  # and it is the file's, not one's own
 _C: Final = ctypes.CDLL(None, use_errno=True)
 _C.mmap.restype = ctypes.c_void_p
 _C.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long]
+_trim: Final = getattr(_C, "malloc_trim", None)  # of the GNU C library
 _FIXED: Final = 0x10  # MAP_FIXED, the same number on every Linux but Alpha, MIPS and PA-RISC
 _FAILED: Final = ctypes.c_void_p(-1).value
 
@@ -318,6 +319,8 @@ class Desk:
         if identity(fd) != own or not _grow(fd, size):
             return None
         self._unmap(number)
+        if _trim is not None:
+            _trim(0)  # as much memory as was shared, the heap may keep of earlier items: what is free, but between what is not
         try:
             sheet = self._sheets[number] = _Sheet(fd, os.fstat(fd).st_size)
         except OSError:  # a limit on what is mapped

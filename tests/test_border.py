@@ -56,12 +56,22 @@ def test_an_array_arrives_with_its_type_values_and_writability(name) -> None:
 
 
 @pytest.mark.parametrize("size", [4, 10_000])
-def test_a_writable_array_that_arrives_owns_its_memory(size) -> None:
-    head, parts = pack_item(np.zeros(size))
+def test_writable_arrays_own_their_memory_so_that_none_keeps_another(size) -> None:
+    head, parts = pack_item([np.zeros(size), np.zeros(size)])
     message = bytearray(b"".join((head, *parts)))
     again = unpack_item(memoryview(message))
     message[:] = b"\xff" * len(message)
-    assert again.tolist() == [0] * size
+    for array in again:
+        assert array.tolist() == [0] * size
+        array[0] = 5
+
+
+def test_an_array_that_is_most_of_its_message_is_not_copied_again() -> None:
+    head, parts = pack_item(np.zeros(10_000))
+    message = bytearray(b"".join((head, *parts)))
+    again = unpack_item(memoryview(message))
+    again[-1] = 5
+    assert message[-8:] == again[-1:].tobytes()
 
 
 class Unmakable(Exception):

@@ -15,6 +15,7 @@ import sys
 import threading
 import types
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
@@ -678,6 +679,53 @@ class Loaded:
 """,
     ) as script:
         assert script.ends() == (0, "[False, False, False, False] False\n", "")
+
+
+@pytest.mark.parametrize("size", [LARGE, 10 * LARGE, 2_000_000])
+def test_what_comes_through_the_pipe_is_aligned_and_its_own(monkeypatch, size) -> None:
+    """Arrays of some types, and some libraries, want that; a message may have only one part, or many."""
+    monkeypatch.setattr(os, "memfd_create", refuse)
+    for make in (partial(full, size=size), partial(two, size=size)):
+        with started(Only(100, make), queue=2) as enqueuer:
+            for number, item in zip(range(6), enqueuer.get(), strict=False):
+                for array in item if isinstance(item, tuple) else (item,):
+                    assert array.__array_interface__["data"][0] % 16 == 0
+                    assert (array == number).all()
+                    array[:] = 7
+
+
+def two(index, size):
+    return full(index, size), full(index, size)
+
+
+def heap(pid: int) -> int:
+    """Return how many bytes a process has in memory that are no file's."""
+    lines = [line.split() for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()]
+    return sum(int(size) << 10 for name, size, *_ in lines if name == "Pss_Anon:")
+
+
+@pytest.mark.skipif(_shared._trim is None, reason="another C library")
+def test_a_worker_keeps_the_memory_of_one_item_besides_what_is_shared() -> None:
+    """Not of those, too, that it has sent in the beginning: the heap would keep them. In a second run malloc behaves otherwise."""
+    size = 8 << 20
+    for _ in range(2):
+        with started(Arrays(100, 8), workers=1, queue=2) as enqueuer:
+            pid = take_pid(enqueuer)
+            before = heap(pid)
+        with started(Arrays(100, size), workers=1, queue=2) as enqueuer:
+            pid = take_pid(enqueuer)
+            stream = enqueuer.get()
+            for _ in range(20):
+                next(stream)
+            assert wait_for(lambda enqueuer=enqueuer: enqueuer.statistics().ready == 2)
+            assert heap(pid) - before < 1.5 * size
+
+
+def take_pid(enqueuer) -> int:
+    """Return the pid of its only worker process."""
+    next(enqueuer.get())
+    (one,) = enqueuer._run._terms.compute._workers.values()
+    return one.pid
 
 
 # what a review has found
