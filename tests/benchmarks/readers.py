@@ -138,8 +138,23 @@ def k3(items: Items, row: dict[str, Any]) -> Iterator[Iterator[Any]]:
 
     dataset = type("Adapted", (type(items), PyDataset), {"__init__": init})(items.kind, items.length)
     globals()["Adapted"] = type(dataset)
-    make = OrderedEnqueuer(dataset, row["workers"], use_multiprocessing=row["mode"] == "process", max_queue_size=row["queue"])
-    yield from _keras(make)
+    made = OrderedEnqueuer(dataset, row["workers"], use_multiprocessing=row["mode"] == "process", max_queue_size=row["queue"])
+    if row["kind"] != "epochs":
+        yield from _keras(made)
+        return
+
+    def epochs() -> Iterator[Any]:
+        """As its trainer does: a run is an epoch."""
+        while True:
+            made.start()
+            yield from islice(made.get(), len(items))
+            made.stop()
+            dataset.on_epoch_end()
+
+    stream = epochs()
+    yield stream
+    stream.close()  # type: ignore[attr-defined]
+    made.stop()
 
 
 def _again(source: Any) -> Iterator[Any]:
