@@ -53,6 +53,9 @@ FAST: Final = "-XX:TieredStopAtLevel=1"
 LOADED: Final = KEPT.with_name("tlc.aot")
 """TLC's classes as Java has them once they are loaded, which takes a third of a small model's time. The first run makes it, if this Java can."""
 
+SMALL: Final = ("-XX:+UseSerialGC", "-Xmx1g", FAST)
+"""For what is done in a moment."""
+
 Table: TypeAlias = Mapping[str, object]
 
 
@@ -390,10 +393,12 @@ class Tlc:
         """Check a model."""
         since = time.monotonic()
         states = model.states or 0
-        java = ["-Xmx1g" if model.tier == "ci" else "-Xmx6g" if states >= HUGE else "-Xmx3g", *([FAST] if states < LARGE else [])]
-        options = ("-lncheck", "final", "-coverage", "9999", *options)
+        huge = states >= HUGE  # both cores, and what counts actions is left to smaller ones: it takes most of the time
+        java = ["-XX:+UseParallelGC", "-Xmx6g"] if huge else ["-XX:+UseSerialGC", "-Xmx1g" if model.tier == "ci" else "-Xmx3g"]
+        java += [FAST] if states < LARGE else []
+        options = ("-lncheck", "final", *(() if huge else ("-coverage", "9999")), *options)
         try:
-            output, code = self.call(model.module, model.cfg(), *options, java=java, limit=model.limit, workers=2 if states >= HUGE else 1)
+            output, code = self.call(model.module, model.cfg(), *options, java=java, limit=model.limit, workers=2 if huge else 1)
             outcome = parse(output, code, model)
         except TimeoutError as late:
             outcome = Outcome("", str(late))
@@ -401,16 +406,14 @@ class Tlc:
             outcome = Outcome("", f"what TLC says is not understood: {error}")
         return replace(outcome, seconds=time.monotonic() - since)
 
-    def call(
-        self, module: str, cfg: str, *options: str, java: Sequence[str] = ("-Xmx1g", FAST), limit: int = LIMITS["ci"], workers: int = 1
-    ) -> tuple[str, int]:
+    def call(self, module: str, cfg: str, *options: str, java: Sequence[str] = SMALL, limit: int = LIMITS["ci"], workers: int = 1) -> tuple[str, int]:
         """Run TLC in folders of its own; return what it writes, and its exit code. `TimeoutError` if that takes too long.
 
         One worker gives shortest counterexamples, and the same figures every time.
         """
         with tempfile.TemporaryDirectory(prefix="specs-") as folder, self._loaded(folder) as loaded:
             Path(folder, "model.cfg").write_text(cfg, encoding="utf-8")
-            command = [self._java, "-XX:+UseSerialGC", "-XX:-UsePerfData", *java, *loaded]
+            command = [self._java, "-XX:-UsePerfData", *java, *loaded]
             command += [f"-Djava.io.tmpdir={folder}", f"-DTLA-Library={SPECS}"]
             command += ["-cp", self._jar, "tlc2.TLC", "-tool", "-workers", str(workers), "-fp", "0", "-seed", "0", "-metadir", folder]
             command += ["-config", str(Path(folder, "model.cfg")), *options, module]

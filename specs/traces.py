@@ -27,7 +27,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, TypeAlias, cast
 
-from check import BORING, COMPLAINTS, FAST, MESSAGE, Tlc, UsageError, texts
+from check import BORING, COMPLAINTS, MESSAGE, SMALL, Tlc, UsageError, texts
 from plays import FAR, PATIENCE, SETTINGS, Course, Make, Player, Setting, draw
 
 from enqueuer import GeneratorEnqueuer, OrderedEnqueuer
@@ -490,7 +490,7 @@ def run_tlc(constants: Constants, logs: Sequence[Log], keep: Path | None, *, exp
             for log in logs:
                 (kept / f"{log.name.replace(' ', '-')}.jsonl").write_text(to_lines(log.events), encoding="utf-8")
         try:
-            output, code = Tlc(folder).call("Generated", cfg, java=["-Xmx1g", "-Xss8m", FAST])
+            output, code = Tlc(folder).call("Generated", cfg, java=[*SMALL, "-Xss8m"])
         except TimeoutError as late:
             return Outcome([Verdict(log) for log in logs], problem=f"{constants}: {late}")
     outcome = _parse(readings, re.sub(r"@!@!@.*?@!@!@", "", output))
