@@ -1,7 +1,8 @@
-"""The commands: `python -m enqueuer measure` and `explore`. Arguments, exit codes and one-line errors; what the commands do is elsewhere.
+"""The commands: `python -m enqueuer measure`, `explore` and `check`. Arguments, exit codes and one-line errors; what the commands do is elsewhere.
 
 Exit codes of `measure`: 0 done; 1 the sequence failed, not all settings delivered the same items, or nobody read the result; 2 wrong usage;
 130 interrupted. Of `explore`: 0 nothing is broken, or the twin was found; 1 something is broken, or the twin was not found; 2 and 130 the same.
+Of `check`: 0 nothing is broken; 1 something is broken or hangs, an expected failure has passed, or not all checks ran; 2 and 130 the same.
 """
 
 from __future__ import annotations
@@ -49,6 +50,9 @@ class _Arguments(argparse.Namespace):
     rounds: int | None
     step: float
     json: bool
+    targets: list[str]
+    only: list[str]
+    jobs: int
     scenarios: list[str]
     twin: str
     replay: str
@@ -140,7 +144,26 @@ def _parser() -> _Parser:
             epilog="Without arguments: all scenarios of the tier ci. With --twin: until the broken twin is found, with the fewest switches first.",
         )
     )
+    _add_check(
+        commands.add_parser(
+            "check",
+            help="say which promises an enqueuer keeps, by a verdict for each check",
+            description="Judge an enqueuer: each check of the contract runs in an interpreter of its own, so that whatever hangs, dies or stays "
+            "behind is a verdict, too. Without arguments: this package, in threads and with worker processes of every start method.",
+            epilog="An adapter is an object of enqueuer.testing.kit.Adapter, or a factory, or a callable that returns one.",
+        )
+    )
     return parser
+
+
+def _add_check(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "targets", nargs="*", metavar="module:adapter", help="whom to judge; file.py:adapter, threads, fork, forkserver, spawn, twin:NAME, too"
+    )
+    command.add_argument("--only", action="append", default=[], metavar="G13", help="only this guarantee or check; may be given again")
+    command.add_argument("--jobs", type=_count, default=2, metavar="N", help="checks that run side by side (default: 2)")
+    command.add_argument("--json", action="store_true", help="write JSON to stdout, and nothing else")
+    command.set_defaults(command=_check)
 
 
 def _add_explore(command: argparse.ArgumentParser) -> None:
@@ -158,13 +181,27 @@ def _add_explore(command: argparse.ArgumentParser) -> None:
     command.set_defaults(command=_explore)
 
 
-def _explore(arguments: _Arguments) -> int:
+@contextmanager
+def _complete(command: str) -> Generator[None]:
+    """Say what it means if the folder 'testing' is not there."""
     try:
-        from .testing.schedule.command import Asked, run
+        yield
     except ModuleNotFoundError as error:
         if not f"{error.name}".startswith(f"{__package__}.testing"):
             raise
-        raise EnqueuerError("explore needs the folder 'testing', which this copy of the package does not have: use a complete one") from error
+        raise EnqueuerError(f"{command} needs the folder 'testing', which this copy of the package does not have: use a complete one") from error
+
+
+def _check(arguments: _Arguments) -> int:
+    with _complete("check"):
+        from .testing.kit.command import Asked, answer
+    asked = Asked(targets=tuple(arguments.targets), only=tuple(arguments.only), jobs=arguments.jobs, as_json=arguments.json)
+    return answer(asked, f"{PROGRAM} check", sys.stdout, sys.stderr)
+
+
+def _explore(arguments: _Arguments) -> int:
+    with _complete("explore"):
+        from .testing.schedule.command import Asked, run
     asked = Asked(
         scenarios=tuple(arguments.scenarios),
         twin=arguments.twin,

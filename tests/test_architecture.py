@@ -63,7 +63,7 @@ LAZY = {
     "testing.checks.processes": {"numpy"},
     "testing.machine": {"hypothesis"},
     "testing.schedule.fixture": {"pytest"},
-    "testing.schedule.lanes": {"rich"},
+    "testing.terminal": {"rich"},
 }
 """What is not of the standard library, and who may use it; the library itself only inside of functions."""
 

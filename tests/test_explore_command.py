@@ -24,9 +24,10 @@ from enqueuer.testing.schedule import command as exploring
 from enqueuer.testing.schedule.chance import Chance
 from enqueuer.testing.schedule.exhaustive import Rising
 from enqueuer.testing.schedule.explore import Report, Scenario, explore
-from enqueuer.testing.schedule.lanes import BOX, PLAIN, lanes, marks_for, show
+from enqueuer.testing.schedule.lanes import BOX, PLAIN, lanes, marks_for
 from enqueuer.testing.schedule.scenarios import SCENES
 from enqueuer.testing.schedule.world import CheckerError, World
+from enqueuer.testing.terminal import show
 from enqueuer.testing.twins import TWINS
 
 pytest_plugins = ["pytester"]

@@ -42,7 +42,7 @@ def test_process_mode_keeps_the_promise(check: Check, method: str) -> None:
 
 
 def test_a_check_that_does_not_apply_to_thread_mode_is_one_of_processes() -> None:
-    assert {check for check in CHECKS if not check.applies(REFERENCE)} == {check for check in CHECKS if check.processes}
+    assert {check for check in CHECKS if not check.applies(REFERENCE)} == {check for check in CHECKS if "processes" in check.needs}
     assert all(check.applies(factory) for check in CHECKS for factory in PROCESSES.values())
 
 

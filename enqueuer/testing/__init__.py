@@ -8,6 +8,7 @@
     events       the event record: what the critical sections of a run did
     schedule/    a scheduler that owns every choice, and runs the real code in every interleaving
     model        what a state machine compares with: runs as lists of what must come
+    kit/         a verdict for each check, whatever the subject does: `python -m enqueuer check`
     machine      the state machine `machine_for(factory)`; needs hypothesis
 
 Nothing outside of this folder needs it: it may be deleted in a copy.

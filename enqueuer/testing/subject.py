@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import Final, Literal, Protocol, TypeVar
+from typing import Final, Literal, NoReturn, Protocol, TypeVar
 
 from .. import GeneratorEnqueuer, OrderedEnqueuer, item_seed
 from .._types import SequenceLike
@@ -131,6 +131,10 @@ class MakeApart(Protocol):
     ) -> OrderedLike[T]: ...
 
 
+def _has_none(*_: object, **__: object) -> NoReturn:
+    raise TypeError("the subject has none: its adapter should say that it lacks it")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Factory:
     """A subject: how to make its enqueuers, and its `item_seed()`.
@@ -138,8 +142,8 @@ class Factory:
     Attributes:
         name: What it is.
         ordered: Its enqueuer of a sequence, which checks make of sequences that live in this process.
-        generator: Its enqueuer of a generator; the same.
-        item_seed: What an item calls for its seed.
+        generator: Its enqueuer of a generator, if it has one; the same.
+        item_seed: What an item calls for its seed, if there is such a thing.
         limit: Seconds after which it hangs.
         method: How its worker processes are started, "" if it has threads only. The contract itself differs in few places: what is computed
             elsewhere arrives as an equal object, and can be killed.
@@ -148,8 +152,8 @@ class Factory:
 
     name: str
     ordered: MakeOrdered
-    generator: MakeGenerator
-    item_seed: Callable[[], int]
+    generator: MakeGenerator = _has_none
+    item_seed: Callable[[], int] = _has_none
     limit: float = LIMIT
     method: str = ""
     apart: MakeApart | None = None

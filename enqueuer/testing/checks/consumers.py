@@ -17,6 +17,7 @@ from itertools import islice
 from typing import Final, cast
 
 from ..subject import MOMENT, Factory, Gate, Numbers, promise, raised, stopping, take, within
+from .check import Check
 
 __all__ = ["CHECKS"]
 
@@ -209,10 +210,10 @@ def check_a_timeout_names_what_it_waited_for_and_loses_nothing(factory: Factory)
 
 
 CHECKS: Final = (
-    ("G21", check_every_next_returns),
-    ("G22", check_an_interrupt_loses_nothing),
-    ("G23", check_wrong_arguments_are_refused),
-    ("G24", check_consumers_share_the_items),
-    ("G25", check_enqueuers_do_not_influence_each_other_or_the_host),
-    ("G26", check_a_timeout_names_what_it_waited_for_and_loses_nothing),
+    Check("G21", check_every_next_returns),
+    Check("G22", check_an_interrupt_loses_nothing),
+    Check("G23", check_wrong_arguments_are_refused, frozenset({"deadline", "generator", "timeout"})),
+    Check("G24", check_consumers_share_the_items, frozenset({"consumers"})),
+    Check("G25", check_enqueuers_do_not_influence_each_other_or_the_host, frozenset({"shuffle"})),
+    Check("G26", check_a_timeout_names_what_it_waited_for_and_loses_nothing, frozenset({"timeout"})),
 )

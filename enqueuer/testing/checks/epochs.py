@@ -9,6 +9,7 @@ from functools import partial
 from typing import Final
 
 from ..subject import MOMENT, Factory, Gate, Hooked, Numbers, promise, raised, stopping, take
+from .check import Check
 
 __all__ = ["CHECKS"]
 
@@ -173,10 +174,10 @@ def check_a_run_goes_on_exactly_where_its_state_was_saved(factory: Factory) -> N
 
 
 CHECKS: Final = (
-    ("G7", check_the_hook_runs_once_between_two_epochs),
-    ("G7", check_without_a_hook_the_next_epoch_is_prefetched),
-    ("G8", check_each_epoch_has_an_order_that_depends_on_the_seed_alone),
-    ("G8", check_an_unseeded_order_can_be_had_again),
-    ("G9", check_an_item_has_a_seed_of_its_own),
-    ("G27", check_a_run_goes_on_exactly_where_its_state_was_saved),
+    Check("G7", check_the_hook_runs_once_between_two_epochs, frozenset({"hook"})),
+    Check("G7", check_without_a_hook_the_next_epoch_is_prefetched, frozenset({"shuffle"})),
+    Check("G8", check_each_epoch_has_an_order_that_depends_on_the_seed_alone, frozenset({"shuffle"})),
+    Check("G8", check_an_unseeded_order_can_be_had_again, frozenset({"restart", "shuffle"})),
+    Check("G9", check_an_item_has_a_seed_of_its_own, frozenset({"item seeds", "shuffle"})),
+    Check("G27", check_a_run_goes_on_exactly_where_its_state_was_saved, frozenset({"restart", "resume", "shuffle"})),
 )

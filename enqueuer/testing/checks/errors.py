@@ -9,6 +9,7 @@ from functools import partial
 from typing import Final, cast
 
 from ..subject import MOMENT, Factory, Gate, GeneratorLike, Hooked, Numbers, ends, promise, raised, stopping, take
+from .check import Check
 
 __all__ = ["CHECKS"]
 
@@ -164,10 +165,10 @@ def check_an_error_in_a_generator_arrives_after_its_items(factory: Factory) -> N
 
 
 CHECKS: Final = (
-    ("G10", check_an_error_arrives_at_its_rank_as_it_was_raised),
-    ("G10", check_stop_iteration_from_an_item_is_a_runtime_error),
-    ("G10", check_the_first_failing_rank_wins),
-    ("G11", check_an_error_between_epochs_arrives_where_the_epoch_would_have_begun),
-    ("G11", check_an_empty_sequence_is_a_clear_error),
-    ("G11", check_an_error_in_a_generator_arrives_after_its_items),
+    Check("G10", check_an_error_arrives_at_its_rank_as_it_was_raised),
+    Check("G10", check_stop_iteration_from_an_item_is_a_runtime_error),
+    Check("G10", check_the_first_failing_rank_wins),
+    Check("G11", check_an_error_between_epochs_arrives_where_the_epoch_would_have_begun, frozenset({"hook"})),
+    Check("G11", check_an_empty_sequence_is_a_clear_error, frozenset({"hook"})),
+    Check("G11", check_an_error_in_a_generator_arrives_after_its_items, frozenset({"generator"})),
 )

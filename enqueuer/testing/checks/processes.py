@@ -25,6 +25,7 @@ from typing import Final, NoReturn, cast
 
 from ..remote import Do, asking, remote
 from ..subject import MOMENT, Factory, Gate, MakeApart, Numbers, ends, promise, raised, stopping, take, within
+from .check import Check
 
 __all__ = ["CHECKS"]
 
@@ -420,14 +421,23 @@ def check_what_the_hook_changes_reaches_the_processes(factory: Factory) -> None:
 
 
 def check_worker_processes_have_random_states_of_their_own(factory: Factory) -> None:
-    """G9: no two begin with the same, in one run or after a death; nor with that of this process."""
+    """G9: no two begin with the same; nor with that of this process."""
+    _random_states_differ(factory, deaths=0)
+
+
+def check_a_worker_after_a_death_has_a_random_state_of_its_own(factory: Factory) -> None:
+    """G9: it does not begin again with that of the dead one."""
+    _random_states_differ(factory, deaths=1)
+
+
+def _random_states_differ(factory: Factory, *, deaths: int) -> None:
     gate, pids, dead = Gate(), set[int](), list[int]()
 
     def item(index: int) -> object:
         pids.add(asking())
         if index < 3:
             gate.enter()
-        if index == 4 and not dead:
+        if index == 4 and len(dead) < deaths:
             dead.append(asking())
             return Do(_die)
         return Do(_numbers_by_chance)
@@ -435,7 +445,7 @@ def check_worker_processes_have_random_states_of_their_own(factory: Factory) -> 
     before = random.getstate()
     own = random.random()
     random.setstate(before)
-    subject = _apart(factory)(remote(Numbers(100, item)), seed=5, on_worker_death="retry")
+    subject = _apart(factory)(remote(Numbers(100, item)), on_worker_death="retry" if deaths else "raise")
     with stopping(factory, subject, gate=gate):
         subject.start(3, 6)
         promise(gate.wait_arrived(3, factory.limit), "G21", "of three workers not all began")
@@ -655,18 +665,19 @@ def check_a_start_that_fails_leaves_no_process(factory: Factory) -> None:
 
 
 CHECKS: Final = (
-    ("G1", check_an_item_whose_worker_died_is_computed_again_and_delivered_once),
-    ("G6", check_what_crosses_the_border_arrives_equal),
-    ("G6", check_what_is_held_stays_as_it_is),
-    ("G7", check_what_the_hook_changes_reaches_the_processes),
-    ("G9", check_worker_processes_have_random_states_of_their_own),
-    ("G12", check_what_cant_cross_the_border_is_named),
-    ("G12", check_a_hook_that_spoils_the_sequence_is_told),
-    ("G13", check_a_death_ends_the_run_with_an_error_that_tells_it),
-    ("G13", check_a_death_is_noticed_though_a_child_holds_the_pipe),
-    ("G13", check_retries_have_an_end_and_keep_the_order),
-    ("G15", check_at_the_deadline_processes_are_killed),
-    ("G18", check_a_start_that_fails_leaves_no_process),
-    ("G20", check_no_process_is_left),
-    ("G20", check_no_process_outlives_a_parent_that_is_killed),
+    Check("G1", check_an_item_whose_worker_died_is_computed_again_and_delivered_once, frozenset({"processes", "retry"})),
+    Check("G6", check_what_crosses_the_border_arrives_equal, frozenset({"processes"})),
+    Check("G6", check_what_is_held_stays_as_it_is, frozenset({"processes"})),
+    Check("G7", check_what_the_hook_changes_reaches_the_processes, frozenset({"hook", "processes"})),
+    Check("G9", check_worker_processes_have_random_states_of_their_own, frozenset({"processes"})),
+    Check("G9", check_a_worker_after_a_death_has_a_random_state_of_its_own, frozenset({"processes", "retry"})),
+    Check("G12", check_what_cant_cross_the_border_is_named, frozenset({"processes"})),
+    Check("G12", check_a_hook_that_spoils_the_sequence_is_told, frozenset({"hook", "processes"})),
+    Check("G13", check_a_death_ends_the_run_with_an_error_that_tells_it, frozenset({"processes"})),
+    Check("G13", check_a_death_is_noticed_though_a_child_holds_the_pipe, frozenset({"processes"})),
+    Check("G13", check_retries_have_an_end_and_keep_the_order, frozenset({"processes", "retry"})),
+    Check("G15", check_at_the_deadline_processes_are_killed, frozenset({"deadline", "processes"})),
+    Check("G18", check_a_start_that_fails_leaves_no_process, frozenset({"processes"})),
+    Check("G20", check_no_process_is_left, frozenset({"generator", "processes"})),
+    Check("G20", check_no_process_outlives_a_parent_that_is_killed, frozenset({"processes"})),
 )

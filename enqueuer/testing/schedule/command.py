@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import difflib
 import json
-import shutil
 import signal
-import textwrap
 import threading
 import time
 from collections.abc import Iterable, Sequence
@@ -17,11 +15,12 @@ from dataclasses import dataclass, replace
 from types import FrameType, TracebackType
 from typing import Final, TextIO, TypeVar
 
+from ..terminal import Line, OneLine, show, width, wrap
 from ..twins import TWINS, Twin
 from .chance import Chance
 from .exhaustive import Exhaustive, Rising
 from .explore import Report, Scenario, explore, replay
-from .lanes import Line, lanes, marks_for, show
+from .lanes import lanes, marks_for
 from .pct import PCT
 from .replay import read
 from .scenarios import SCENES, Scene
@@ -33,9 +32,6 @@ T_ = TypeVar("T_")
 
 CLOSEST: Final = 3
 """Names that are suggested, at most."""
-
-MOMENT: Final = 0.1
-"""Seconds from one line of progress to the next."""
 
 
 class UsageError(ValueError):
@@ -93,40 +89,27 @@ def run(asked: Asked, program: str, out: TextIO, err: TextIO) -> int:
         return job.interrupted()
 
 
-class _Progress:
-    """One line on a terminal that is written again and again; elsewhere a line for each scenario."""
+class _Progress(OneLine):
+    """How far an exploration is."""
 
     def __init__(self, file: TextIO) -> None:
-        self._file: Final = file
-        self._terminal: Final = file.isatty()
-        self._since = self._shown = 0.0
+        super().__init__(file)
+        self._since = 0.0
         self._what = ""
         self._before = self.runs = self.states = 0
 
     def begin(self, what: str, runs: int = 0) -> None:
         """Another scenario, of which so many executions were made before."""
-        self._what, self._since, self._shown = what, time.monotonic(), 0.0
+        self._what, self._since = what, time.monotonic()
         self._before = self.runs = runs
         self.tell(runs, 0)
 
     def tell(self, runs: int, states: int) -> None:
         """Say how far it is, if it is some time since that was said."""
         self.runs, self.states = runs, states
-        now = time.monotonic()
-        if self._terminal and now > self._shown + MOMENT:
-            self._shown = now
-            rate = (runs - self._before) / max(1e-9, now - self._since)
-            text = f"{self._what}: {runs:,} runs, {states:,} states, {rate:,.0f} runs/s"
-            self._file.write("\r\x1b[K" + text[: _width() - 1])
-            self._file.flush()
-
-    def end(self, text: str = "") -> None:
-        """Wipe the line; where there is no terminal, write this one."""
-        if self._terminal:
-            self._file.write("\r\x1b[K")
-        elif text:
-            self._file.write(f"{text}\n")
-        self._file.flush()
+        if self.due():
+            rate = (runs - self._before) / max(1e-9, time.monotonic() - self._since)
+            self.write(f"{self._what}: {runs:,} runs, {states:,} states, {rate:,.0f} runs/s")
 
 
 class _Interrupt:
@@ -257,7 +240,7 @@ class _Job:
         texts = ["Scenarios:", *(f"  {scene.name} ({scene.tier}): {scene.says}" for scene in SCENES.values()), ""]
         texts.append("Twins of threads, each with the promise that it breaks:")
         texts += [f"  {twin.name} ({twin.breaks}): {twin.says}" for twin in reversed(twins.values())]
-        show([(line, "") for text in texts for line in _wrap(text)], self.out)
+        show([(line, "") for text in texts for line in wrap(text)], self.out)
         return 0
 
     def replays(self) -> int:
@@ -279,9 +262,9 @@ class _Job:
         if self.asked.as_json:
             self._json(self._as_json([report]))
         else:
-            self._tell([(line, "bold") for line in _wrap(f"{scene.name}: {scene.says}")])
+            self._tell([(line, "bold") for line in wrap(f"{scene.name}: {scene.says}")])
             if twin is not None:
-                self._tell([(line, "bold") for line in _wrap(f"{twin.name}: {twin.says}")])
+                self._tell([(line, "bold") for line in wrap(f"{twin.name}: {twin.says}")])
             self._lanes(scenario, report)
         return int(broken == (twin is None))
 
@@ -335,7 +318,7 @@ class _Job:
             known = all(report.verdict == "exhausted" for report in self.reports)
             what = f"{twin.name} was not found in {runs:,} runs of {_names_of(self.scenes)}, "
             what += "which are all interleavings there: try other scenarios" if known else f"and not all interleavings were tried: {self._more()}"
-            self._tell([(line, "bold red") for line in _wrap(what)])
+            self._tell([(line, "bold red") for line in wrap(what)])
         return 1
 
     def _searcher(self) -> Scheduler:
@@ -348,8 +331,8 @@ class _Job:
         if self.asked.as_json:
             self._json(self._as_json([report]))
             return 0
-        self._tell([(line, "bold") for line in _wrap(f"{twin.name}: {twin.says}")])
-        self._tell([(line, "bold") for line in _wrap(f"{search.scene.name}: {search.scene.says}")])
+        self._tell([(line, "bold") for line in wrap(f"{twin.name}: {twin.says}")])
+        self._tell([(line, "bold") for line in wrap(f"{search.scene.name}: {search.scene.says}")])
         self._lanes(search.scenario, report)
         switches = f"with {report.switches} {'switch' if report.switches == 1 else 'switches'}"
         runs = f"{report.runs:,} {'run' if report.runs == 1 else 'runs'} of {search.scene.name}"
@@ -358,7 +341,7 @@ class _Job:
         told = f"found {switches}{fewest}, in {runs}{f', after {other:,} of other scenarios' if other else ''}"
         if report.failure.guarantee != twin.breaks:
             told += f"; the twin breaks {twin.breaks}, which shows here as {report.failure.guarantee or report.failure.kind}"
-        self._tell([(line, "") for line in _wrap(told)])
+        self._tell([(line, "") for line in wrap(told)])
         self._again(report)
         return 0
 
@@ -381,7 +364,7 @@ class _Job:
 
     def _lanes(self, scenario: Scenario, report: Report) -> None:
         self._tell([("", "")])
-        self._tell(lanes(scenario, report, width=_width(), marks=marks_for(self.out)))
+        self._tell(lanes(scenario, report, width=width(), marks=marks_for(self.out)))
 
     def _again(self, report: Report) -> None:
         twin = f" --twin {self.asked.twin}" if self.asked.twin else ""
@@ -401,7 +384,7 @@ class _Job:
         heads = ("scenario", "verdict", "runs", "states", "longest", "seconds")
         sizes = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
         styles = {"broken": "bold red", "exhausted": "", "not exhausted": "yellow"}
-        if sum(sizes) + 2 * len(sizes) <= _width():
+        if sum(sizes) + 2 * len(sizes) <= width():
             lines = [(_aligned(heads, sizes), "dim"), ("  ".join("-" * size for size in sizes), "dim")]
             lines += [(_aligned(row, sizes), styles[row[1]]) for row in rows]
         else:
@@ -409,9 +392,9 @@ class _Job:
                 (line, styles[row[1]])
                 for row in rows
                 for text in (f"{row[0]}: {row[1]}", "  " + ", ".join(f"{cell} {head}" for head, cell in zip(heads[2:], row[2:], strict=True)))
-                for line in _wrap(text)
+                for line in wrap(text)
             ]
-        self._tell([*lines, ("", ""), *((line, "bold") for line in _wrap(self._sum()))])
+        self._tell([*lines, ("", ""), *((line, "bold") for line in wrap(self._sum()))])
 
     def _sum(self) -> str:
         """Say plainly what is known."""
@@ -508,12 +491,3 @@ def _report_as_json(report: Report) -> dict[str, object]:
         "switches": report.switches if failure is not None else None,
         "seconds": round(report.seconds, 3),
     }
-
-
-def _width() -> int:
-    return max(20, shutil.get_terminal_size().columns)
-
-
-def _wrap(text: str) -> list[str]:
-    lead = len(text) - len(text.lstrip())
-    return textwrap.wrap(text, _width(), subsequent_indent=" " * (lead + 2) if lead else "", break_on_hyphens=False) or [""]

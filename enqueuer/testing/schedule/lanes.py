@@ -24,16 +24,14 @@ from ..._window import Window
 from ...guarantees import CONTRACT
 from .. import events as _events
 from ..events import Call, Event, Recorder, Values, _Noting, _Watched
+from ..terminal import Line
 from .explore import Report, Scenario, replay
 from .replay import write
 from .world import CheckerError, Failure, SimLock, SimParker, Step, Task, World
 
-__all__ = ["BOX", "PLAIN", "Line", "Marks", "lanes", "marks_for", "show"]
+__all__ = ["BOX", "PLAIN", "Marks", "lanes", "marks_for"]
 
 T = TypeVar("T")
-
-Line: TypeAlias = tuple[str, str]
-"""A text, and its style where there are styles."""
 
 NARROW: Final = 14
 """Characters that a column has at least."""
@@ -766,22 +764,6 @@ def _wrapped(text: str, width: int, style: str, *, fill: str = "", indent: int =
     if fill and lines:
         lines[-1] = f"{lines[-1]} ".ljust(width - indent, fill).rstrip()
     return [(" " * indent + line, style) for line in lines]
-
-
-def show(lines: Iterable[Line], file: TextIO) -> None:
-    """Write lines; with colours if this is a terminal and rich is installed."""
-    if file.isatty():
-        try:
-            from rich.console import Console
-            from rich.text import Text
-        except ImportError:
-            pass
-        else:
-            console = Console(file=file)
-            for text, style in lines:
-                console.print(Text(text, style), soft_wrap=True)
-            return
-    file.writelines(f"{text}\n" for text, _ in lines)
 
 
 def marks_for(file: TextIO) -> Marks:

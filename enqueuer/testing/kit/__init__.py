@@ -1,0 +1,19 @@
+"""The conformance kit: which promises an enqueuer keeps, by a verdict for each check.
+
+    adapter      a subject, what it lacks, where it deviates on purpose: `Adapter`, and how one is named
+    judge        one check in an interpreter of its own
+    watch        the process around that: hangs, crashes, what is left behind
+    run          all checks: `run(target) -> Report`
+    report       verdicts, results, JSON
+    command      what `python -m enqueuer check` prints
+
+Nothing of it needs pytest or Hypothesis.
+"""
+
+from __future__ import annotations
+
+from .adapter import Adapter
+from .report import Report, Result, Verdict
+from .run import run
+
+__all__ = ["Adapter", "Report", "Result", "Verdict", "run"]

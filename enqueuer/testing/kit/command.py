@@ -1,0 +1,134 @@
+"""What `python -m enqueuer check` does: all checks of one subject or of several, and a table of verdicts.
+
+Exit codes: 0 nothing is broken; 1 something is broken or hangs, an expected failure has passed, or not all checks ran; 2 wrong usage; 130
+interrupted.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, TextIO
+
+from ..checks import CHECKS
+from ..terminal import Line, OneLine, show, width, wrap
+from .adapter import OWN, AdapterError, short
+from .report import BAD, Report, Result, Verdict
+from .run import run
+
+__all__ = ["Asked", "answer"]
+
+SHOWN: Final = {
+    Verdict.KEPT: ("kept", ""),
+    Verdict.BROKEN: ("BROKEN", "bold red"),
+    Verdict.HANGS: ("HANGS", "bold red"),
+    Verdict.INAPPLICABLE: ("-", "dim"),
+    Verdict.EXPECTED: ("expected", "yellow"),
+    Verdict.UNEXPECTED: ("PASSES", "bold red"),
+}
+"""How a verdict looks in the table."""
+
+WATCHED: Final = {short(check): check.guarantee for check in CHECKS}
+"""Check -> the clause that it watches, whatever was seen to be broken."""
+
+STACK: Final = 12
+"""Lines of a traceback that are shown, the last."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """The arguments of the command.
+
+    Attributes:
+        targets: What is judged; none: this package in every mode.
+        only: Guarantees or checks; none: all.
+        jobs: Checks side by side.
+        as_json: Whether the result is for programs.
+    """
+
+    targets: tuple[str, ...] = ()
+    only: tuple[str, ...] = ()
+    jobs: int = 2
+    as_json: bool = False
+
+
+def answer(asked: Asked, program: str, out: TextIO, err: TextIO) -> int:
+    """Do what was asked; the result goes to `out`, progress and errors to `err`. Return the exit code."""
+    line = OneLine(err)
+    reports: list[Report] = []
+    try:
+        for target in asked.targets or tuple(OWN):
+
+            def progress(done: int, count: int, result: Result, target: str = target) -> None:
+                if line.due():
+                    line.write(f"{target}: {done} of {count}, {result.guarantee} {result.check}")
+
+            reports.append(run(target, only=asked.only, jobs=asked.jobs, progress=progress))
+            line.end(_sum(reports[-1]))
+    except AdapterError as error:
+        line.end()
+        err.write(f"{program}: {error}\n")
+        return 2
+    if asked.as_json:
+        out.write(json.dumps([report.as_json() for report in reports], indent=2) + "\n")
+    else:
+        show(_table(reports) + _told(reports), out)
+    return max(report.exit_code for report in reports)
+
+
+def _sum(report: Report) -> str:
+    counts = ", ".join(f"{count} {name}" for name, count in report.counts.items() if count)
+    lacks = report.declared - len(report.results)
+    return f"{report.target}: {counts or 'nothing'}{f', {lacks} did not run' if lacks else ''}, {report.seconds:.0f} s"
+
+
+def _claim(result: Result) -> str:
+    return result.check.replace("_", " ")
+
+
+def _table(reports: Sequence[Report]) -> list[Line]:
+    """One row for each check, one column for each subject; where that does not fit, the verdicts are below the claim."""
+    rows = list(zip(*(report.results for report in reports), strict=True))
+    heads = [report.target for report in reports]
+    sizes = [max(len(head), 8) for head in heads]
+    left = max((len(_claim(row[0])) for row in rows), default=0) + 5
+    lines: list[Line] = []
+    wide = left + sum(sizes) + 2 * len(sizes) <= width()
+    if wide:
+        lines.append((" " * left + "".join(f"  {head:>{size}}" for head, size in zip(heads, sizes, strict=True)), "dim"))
+    watched = ""
+    for row in rows:
+        guarantee = WATCHED[row[0].check]
+        mark, watched = f"{guarantee if guarantee != watched else '':4} ", guarantee
+        words = [SHOWN[result.verdict][0] for result in row]
+        style = next((SHOWN[result.verdict][1] for result in row if result.verdict in BAD), "")
+        if wide:
+            lines.append(
+                (f"{mark}{_claim(row[0]):{left - 5}}" + "".join(f"  {word:>{size}}" for word, size in zip(words, sizes, strict=True)), style)
+            )
+        else:
+            said = words[0] if len(set(words)) == 1 else ", ".join(f"{head} {word}" for head, word in zip(heads, words, strict=True))
+            lines += [(text, style) for text in wrap(f"{guarantee} {_claim(row[0])}: {said}")]
+    return [*lines, ("", "")]
+
+
+def _told(reports: Sequence[Report]) -> list[Line]:
+    lines: list[Line] = []
+    for report in reports:
+        for result in report.results:
+            if result.verdict in BAD:
+                lines += [(text, "bold red") for text in wrap(f"{report.target}, {result.guarantee}: {_claim(result)}")]
+                said = result.what or f"it was expected to fail, and passes: {result.reason}"
+                lines += [(text, "") for text in wrap(f"  {said}")]
+                if result.verdict is Verdict.HANGS:
+                    lines += [(text[: width()], "dim") for text in result.stacks.splitlines()[-STACK:]]
+                lines.append(("", ""))
+    for report in reports:
+        lines += [(text, "bold") for text in wrap(_sum(report))]
+        why = Counter(result.what for result in report.results if result.verdict is Verdict.INAPPLICABLE)
+        lines += [(text, "dim") for reason, count in why.items() for text in wrap(f"  - {count} not applicable: {reason}")]
+        expected = [result for result in report.results if result.verdict is Verdict.EXPECTED]
+        lines += [(text, "yellow") for result in expected for text in wrap(f"  {result.guarantee} {_claim(result)}: as expected, {result.reason}")]
+    return lines

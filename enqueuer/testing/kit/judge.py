@@ -1,0 +1,96 @@
+"""One check, in an interpreter of its own; `watch` starts it, and is told the answer through a descriptor.
+
+    python -m enqueuer.testing.kit.judge DESCRIPTOR         the request is read from the input, as JSON
+
+Whatever the subject prints, raises, leaves or kills, it does here.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import json
+import os
+import signal
+import sys
+import traceback
+from multiprocessing import resource_tracker
+from typing import Final, TypedDict
+
+from ..checks import CHECKS
+from ..subject import BrokenPromise
+from .adapter import Adapter, limited, load, short
+
+__all__ = ["Answer", "Request"]
+
+
+class Request(TypedDict):
+    """What is to be done: a check, or with an empty name, to say what there is."""
+
+    target: str
+    check: str
+    limit: float
+
+
+class Answer(TypedDict, total=False):
+    """What came of it."""
+
+    subject: str  # its name
+    inapplicable: dict[str, str]  # check -> why
+    expected: dict[str, str]  # check -> why
+    unusable: str  # why there is no adapter
+    kept: bool
+    guarantee: str
+    what: str
+    trace: str
+
+
+def main() -> None:
+    """Do what is asked for."""
+    faulthandler.register(signal.SIGUSR1, file=sys.stderr, all_threads=True)
+    descriptor: Final = int(sys.argv[1])
+    os.set_inheritable(descriptor, False)
+    request: Request = json.load(sys.stdin)
+    answer = _answer(request)
+    with os.fdopen(descriptor, "w") as out:
+        json.dump(answer, out)
+
+
+def _answer(request: Request) -> Answer:
+    try:
+        adapter = load(request["target"])
+    except (Exception, SystemExit) as error:
+        return {"unusable": f"{type(error).__name__}: {error}", "trace": traceback.format_exc()}
+    if not request["check"]:
+        return {
+            "subject": adapter.factory.name,
+            "inapplicable": {short(check): why for check in CHECKS if (why := adapter.inapplicable(check))},
+            "expected": {short(check): why for check in CHECKS if (why := adapter.expected(check))},
+        }
+    return _judged(adapter, request)
+
+
+def _judged(adapter: Adapter, request: Request) -> Answer:
+    (check,) = (check for check in CHECKS if short(check) == request["check"])
+    if adapter.factory.method:
+        _helpers(adapter.factory.method)
+    try:
+        check.run(limited(adapter, request["limit"]))
+    except BrokenPromise as broken:
+        return {"kept": False, "guarantee": broken.guarantee, "what": broken.what, "trace": traceback.format_exc()}
+    except BaseException as error:
+        what = f"{type(error).__name__}: {error}" if f"{error}" else type(error).__name__
+        return {"kept": False, "guarantee": check.guarantee, "what": f"the check was stopped by {what}", "trace": traceback.format_exc()}
+    return {"kept": True}
+
+
+def _helpers(method: str) -> None:
+    """Start what multiprocessing keeps for good, before anything is counted."""
+    resource_tracker.ensure_running()
+    if method == "forkserver":
+        from multiprocessing import forkserver
+
+        forkserver.ensure_running()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,179 @@
+"""The process around a check: it hangs, it is gone, it leaves something behind; each is told, and cleaned up."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import Generator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, cast
+
+from . import judge
+from .judge import Answer, Request
+
+__all__ = ["Seen", "watch"]
+
+MARK: Final = "ENQUEUER_KIT_MARK"
+"""In the environment of whatever comes of a check."""
+
+MOMENT: Final = 4.0
+"""Seconds that what a check has started gets to be gone once its interpreter has ended; some leave a child that stays for three."""
+
+TAIL: Final = 4000
+"""Characters of the output that are kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What came of a request.
+
+    Attributes:
+        answer: What was answered, None if nothing was.
+        hangs: Whether the time was up.
+        exitcode: Of the interpreter; None if it had to be killed.
+        output: What was printed, its end: with the stacks of all threads if it hangs.
+        left: What stayed.
+        seconds: How long it took.
+    """
+
+    answer: Answer | None
+    hangs: bool
+    exitcode: int | None
+    output: str
+    left: tuple[str, ...]
+    seconds: float
+
+
+def watch(request: Request, limit: float) -> Seen:
+    """Have a request answered, within so many seconds."""
+    mark, shared = uuid.uuid4().hex, _shared()
+    here, there = os.pipe()
+    since = time.monotonic()
+    environment = os.environ | {MARK: mark, "PYTHONPATH": os.pathsep.join(filter(None, [str(Path.cwd()), *sys.path])), "PYTHONFAULTHANDLER": "1"}
+    with tempfile.TemporaryFile() as output, open(here, "rb") as answers:  # noqa: PTH123 - a descriptor
+        process = subprocess.Popen(  # noqa: S603
+            [sys.executable, "-m", judge.__name__, str(there)],
+            stdin=subprocess.PIPE,
+            stdout=output,
+            stderr=output,
+            env=environment,
+            pass_fds=(there,),
+            start_new_session=True,
+        )
+        os.close(there)
+        assert process.stdin is not None
+        with contextlib.suppress(BrokenPipeError), process.stdin as asked:
+            asked.write(json.dumps(request).encode())
+        data, hangs = _read(answers.fileno(), process, since + limit)
+        if not hangs:
+            try:
+                process.wait(max(limit / 4, MOMENT))
+            except subprocess.TimeoutExpired:
+                hangs = True
+        if hangs:
+            _stacks(process)
+        exitcode = process.poll()
+        left = () if hangs else _left(mark, shared)
+        _clean(process, mark)
+        output.seek(0)
+        text = output.read().decode(errors="replace")
+    answer = cast("Answer", json.loads(data)) if data else None
+    return Seen(answer, hangs, exitcode, text[-TAIL:], left, time.monotonic() - since)
+
+
+def _read(fd: int, process: subprocess.Popen[bytes], until: float) -> tuple[bytes, bool]:
+    """Return the answer, and whether the time was up. Children of the subject may hold the other end open: who is dead has said all."""
+    data, poll = b"", select.poll()
+    poll.register(fd, select.POLLIN)
+    while time.monotonic() < until:
+        if poll.poll(50):
+            chunk = os.read(fd, 1 << 16)
+            data += chunk
+            if not chunk or _whole(data):
+                return data, False
+        elif process.poll() is not None and not poll.poll(0):
+            return data, False
+    return data, not _whole(data)
+
+
+def _whole(data: bytes) -> bool:
+    try:
+        json.loads(data)
+    except ValueError:
+        return False
+    return True
+
+
+def _stacks(process: subprocess.Popen[bytes]) -> None:
+    """Have the interpreter write the stacks of its threads to its output."""
+    with contextlib.suppress(ProcessLookupError):
+        process.send_signal(signal.SIGUSR1)
+        time.sleep(0.5)  # faulthandler says nothing when it is done
+
+
+def _shared() -> set[str]:
+    folder = Path("/dev/shm")  # noqa: S108
+    return {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+
+
+def _marked(mark: str) -> dict[int, str]:
+    """Return the processes that came of a check: pid -> command."""
+    found: dict[int, str] = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if mark.encode() in (folder / "environ").read_bytes() and (folder / "stat").read_text().rpartition(")")[2].split()[0] not in "ZX":
+                found[int(folder.name)] = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
+    return found
+
+
+def _left(mark: str, shared: set[str]) -> tuple[str, ...]:
+    """Return what stays when the interpreter has ended."""
+    until = time.monotonic() + MOMENT
+    while (there := _marked(mark)) and time.monotonic() < until:
+        time.sleep(0.02)
+    names = _unused(_shared() - shared - _told)
+    _told.update(names)
+    return (*(f"process {pid} ({command[:80]})" for pid, command in there.items()), *(f"shared memory {name}" for name in sorted(names)))
+
+
+_told: Final[set[str]] = set()
+"""Names of shared memory that were told, each once: of several checks at a time, one may be blamed for another's."""
+
+
+def _unused(names: set[str]) -> set[str]:
+    """Return those that no process has mapped or open: the others may be anybody's."""
+    if names:
+        for folder in Path("/proc").glob("[0-9]*"):
+            text = "\n".join(_uses(folder))
+            names = {name for name in names if f"/dev/shm/{name}" not in text}  # noqa: S108
+    return names
+
+
+def _uses(folder: Path) -> Generator[str]:
+    """Yield which files a process has mapped and open."""
+    with contextlib.suppress(OSError):
+        yield (folder / "maps").read_text()
+    with contextlib.suppress(OSError):
+        for link in (folder / "fd").iterdir():
+            with contextlib.suppress(OSError):
+                yield str(link.readlink())
+
+
+def _clean(process: subprocess.Popen[bytes], mark: str) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    while there := _marked(mark):
+        for pid in there:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        time.sleep(0.01)

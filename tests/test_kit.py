@@ -1,0 +1,364 @@
+"""The conformance kit: a verdict for each check, whatever the subject does."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from enqueuer import __main__ as command
+from enqueuer.testing.checks import CAPABILITIES, CHECKS, Check
+from enqueuer.testing.kit import Adapter, Report, Result, Verdict, run, watch
+from enqueuer.testing.kit.adapter import OWN, AdapterError, load, short
+from enqueuer.testing.subject import PROCESSES, REFERENCE, Factory
+from enqueuer.testing.twins import TWINS, Twin
+
+running = sys.modules["enqueuer.testing.kit.run"]
+
+SHORT = ("items_come_in_rank_order_whatever_their_timing",)
+"""A check that takes a moment."""
+
+
+def only(report: Report) -> Result:
+    (result,) = report.results
+    return result
+
+
+# the reference, and the twins
+
+
+@pytest.mark.parametrize("target", ["threads", "fork"])
+def test_this_package_keeps_what_is_checked(target) -> None:
+    report = run(target, only=("G2", "G13"))
+    assert [result.verdict for result in report.results if result.verdict is not Verdict.INAPPLICABLE] == [Verdict.KEPT] * report.counts["kept"]
+    assert report.counts["kept"] == (1 if target == "threads" else 4)
+    assert report.exit_code == 0
+
+
+@pytest.mark.deep
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("target", OWN)
+def test_this_package_keeps_everything(target) -> None:
+    report = run(target)
+    assert not report.bad
+    assert len(report.results) == report.declared == len(CHECKS)
+    promised = {check.guarantee for check in CHECKS if check.applies(OWN[target])}
+    assert {result.guarantee for result in report.results if result.verdict is Verdict.KEPT} == promised
+
+
+def refused(twin: Twin) -> bool:
+    report = run(f"twin:{twin.name}", only=(twin.breaks,))
+    return any(result.guarantee == twin.breaks and result.verdict in {Verdict.BROKEN, Verdict.HANGS} for result in report.results)
+
+
+QUICK = [twin for twin in TWINS if twin.name in {"CompletionOrder", "LeavesAProcess"}]
+
+
+@pytest.mark.parametrize("twin", QUICK, ids=lambda twin: twin.name)
+def test_a_twin_is_refused_with_its_own_id(twin) -> None:
+    assert refused(twin)
+
+
+@pytest.mark.deep
+@pytest.mark.parametrize("twin", [twin for twin in TWINS if twin not in QUICK], ids=lambda twin: f"{twin.breaks}-{twin.name}")
+def test_every_twin_is_refused_with_its_own_id(twin) -> None:
+    assert refused(twin)
+
+
+# what checks say that they need
+
+
+class Poor:
+    """A subject that can do what is asked of every one, and what a check has said that it needs."""
+
+    def __init__(self, inner, needs) -> None:
+        self._inner = inner
+        self._needs = needs
+        self.is_running = inner.is_running
+        self._started = False
+
+    def _uses(self, capability) -> None:
+        assert capability in self._needs, f"the check uses {capability}, and does not say so"
+
+    def start(self, *arguments, **more) -> None:
+        if self._started and not self._inner.is_running():
+            self._uses("restart")
+        self._inner.start(*arguments, **more)
+        self._started = True
+
+    def get(self, **more) -> Iterator[object]:
+        if more:
+            self._uses("timeout")
+        return self._inner.get(**more)
+
+    def stop(self, *arguments, **more) -> bool:
+        if arguments or more:
+            self._uses("deadline")
+        return self._inner.stop(*arguments, **more)
+
+    def __getattr__(self, name):
+        self._uses("shuffle" if name == "seed" else "resume")
+        return getattr(self._inner, name)
+
+
+def poor(factory: Factory, needs: frozenset[str]) -> Factory:
+    def lacks(capability) -> None:
+        assert capability in needs, f"the check uses {capability}, and does not say so"
+
+    def ordered(sequence, **more):
+        if more.get("shuffle"):
+            lacks("shuffle")
+        if hasattr(sequence, "on_epoch_end") and type(sequence).__name__ not in {"Inherited", "Remote"}:
+            lacks("hook")
+        return Poor(factory.ordered(sequence, **more), needs)
+
+    def generator(thing, **more):
+        lacks("generator")
+        return Poor(factory.generator(thing, **more), needs)
+
+    def apart(sequence, **more):
+        if more.get("on_worker_death") == "retry":
+            lacks("retry")
+        if type(sequence).__name__ in {"_Changing", "_Spoilt"}:
+            lacks("hook")
+        return Poor(factory.apart(sequence, **more), needs)
+
+    def item_seed():
+        lacks("item seeds")
+        return factory.item_seed()
+
+    return replace(factory, ordered=ordered, generator=generator, item_seed=item_seed, apart=apart if factory.apart is not None else None)
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.name)
+def test_a_check_uses_only_what_it_says_that_it_needs(check: Check) -> None:
+    factory = PROCESSES["fork"] if "processes" in check.needs else REFERENCE
+    check.run(poor(factory, check.needs))
+
+
+NEEDS = [
+    (check, need)
+    for check in CHECKS
+    for need in sorted(check.needs - {"processes", "consumers"})  # which a subject can't refuse
+    if (check.name, need) != ("check_at_the_deadline_processes_are_killed", "deadline")  # without it nothing ends its items
+]
+
+
+@pytest.mark.parametrize(("check", "need"), NEEDS, ids=[f"{need}-{check.name}" for check, need in NEEDS])
+def test_a_check_needs_what_it_says(check: Check, need: str) -> None:
+    factory = PROCESSES["fork"] if "processes" in check.needs else REFERENCE
+    with pytest.raises(AssertionError, match=rf"uses {need}|does not say so|went wrong"):
+        check.run(poor(factory, check.needs - {need}))
+
+
+def test_every_need_is_a_capability() -> None:
+    assert {need for check in CHECKS for need in check.needs} == set(CAPABILITIES)
+
+
+# adapters
+
+
+SUBJECT = """
+import os, signal, sys, threading, time
+from dataclasses import replace
+from enqueuer import OrderedEnqueuer, GeneratorEnqueuer
+from enqueuer.testing.kit import Adapter
+from enqueuer.testing.subject import REFERENCE
+
+class Other(OrderedEnqueuer):
+    pass
+
+"""
+
+
+@pytest.fixture
+def subject(tmp_path, monkeypatch) -> Callable[..., str]:
+    """Write an adapter, and return how it is named."""
+    monkeypatch.setattr(running, "AT_ONCE", (3.0, 10.0))
+    monkeypatch.setattr(running, "AT_ALL", (8.0, 20.0))
+
+    def write(text: str) -> str:
+        (tmp_path / "subject.py").write_text(SUBJECT + textwrap.dedent(text))
+        return f"{tmp_path / 'subject.py'}:adapter"
+
+    return write
+
+
+def made(body: str) -> str:
+    """Return a subject whose enqueuer has a method of its own."""
+    methods = textwrap.indent(textwrap.dedent(body), "    ")
+    return f"class Other(OrderedEnqueuer):\n{methods}\nadapter = replace(REFERENCE, name='other', ordered=Other)\n"
+
+
+def test_an_adapter_may_be_an_adapter_a_factory_or_what_returns_one(subject) -> None:
+    for text in (
+        "adapter = Adapter(factory=replace(REFERENCE, name='mine'))",
+        "adapter = replace(REFERENCE, name='mine')",
+        "def adapter():\n    return replace(REFERENCE, name='mine')",
+    ):
+        report = run(subject(text), only=SHORT)
+        assert (report.subject, only(report).verdict, report.exit_code) == ("mine", Verdict.KEPT, 0)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("adapter = 3", "an Adapter or a Factory is wanted"),
+        ("other = 3", "has no adapter"),
+        ("raise LookupError('at import')", "LookupError: at import"),
+        ("sys.exit('leaving')", "SystemExit: leaving"),
+        ("print('last words', flush=True); os._exit(3)", "exit code 3"),
+        ("adapter = Adapter(factory=REFERENCE, lacks={'wings': 'a penguin'})", "'wings', which is no capability"),
+        ("adapter = Adapter(factory=REFERENCE, deviations={'no-such': 'none'})", "'no-such', which is neither"),
+        ("time.sleep(60)", "did not end"),
+    ],
+    ids=range(8),
+)
+def test_what_is_no_adapter_is_told(subject, text, said) -> None:
+    with pytest.raises(AdapterError, match=said):
+        run(subject(text), only=SHORT)
+
+
+@pytest.mark.parametrize("target", ["nothing", "nowhere.at_all:adapter", "nowhere.py:adapter", "twin:Nobody", ":x", "x:"])
+def test_what_names_no_adapter_is_told(target) -> None:
+    with pytest.raises(AdapterError):
+        run(target, only=SHORT)
+    with pytest.raises((AdapterError, ImportError)):
+        load(target)
+
+
+def test_what_is_no_check_is_told() -> None:
+    with pytest.raises(AdapterError, match="'no-such'"):
+        run("threads", only=("no-such",))
+
+
+# verdicts
+
+
+def test_a_broken_promise_is_told_with_what_was_seen(subject) -> None:
+    body = "def get(self, **more):\n    stream = super().get()\n    return reversed([next(stream) for _ in range(6)])"
+    report = run(subject(made(body)), only=SHORT)
+    result = only(report)
+    assert (result.verdict, result.guarantee, report.exit_code) == (Verdict.BROKEN, "G2", 1)
+    assert "came as [1, 0, 3, 2, 1, 0]" in result.what
+    assert "check_items_come_in_rank_order" in result.stacks
+
+
+@pytest.mark.parametrize(
+    ("body", "verdict", "said"),
+    [
+        ("def start(self, *_):\n    raise LookupError('no start')", Verdict.BROKEN, "stopped by LookupError: no start"),
+        ("def start(self, *_):\n    os._exit(7)", Verdict.BROKEN, "exit code 7"),
+        ("def start(self, *_):\n    os.kill(os.getpid(), signal.SIGKILL)", Verdict.BROKEN, "killed by SIGKILL"),
+        ("def start(self, *_):\n    time.sleep(60)", Verdict.HANGS, "did not end within"),
+        ("def start(self, *_):\n    signal.pthread_sigmask(signal.SIG_BLOCK, range(1, 32)); time.sleep(60)", Verdict.HANGS, "did not end within"),
+        ("def stop(self, *_):\n    return True", Verdict.KEPT, ""),
+        ("def start(self, *_):\n    super().start(*_); threading.Thread(target=time.sleep, args=(60,)).start()", Verdict.HANGS, "did not end"),
+        ("def start(self, *_):\n    super().start(*_); os.fork() or time.sleep(60)", Verdict.BROKEN, "there was still process"),
+        ("def start(self, *_):\n    super().start(*_); print('x' * 10**7)", Verdict.KEPT, ""),
+    ],
+    ids=["raises", "exits", "kills", "hangs", "hangs, deaf", "ignores stop", "thread stays", "process stays", "prints"],
+)
+def test_whatever_a_subject_does_there_is_a_verdict(subject, body, verdict, said) -> None:
+    result = only(run(subject(made(body)), only=SHORT))
+    assert (result.verdict, said in result.what) == (verdict, True), result
+
+
+def test_a_hang_is_told_with_the_stacks_of_all_threads(subject) -> None:
+    result = only(run(subject(made("def start(self, *_):\n    self.waits_for_ever()\n\ndef waits_for_ever(self):\n    time.sleep(60)")), only=SHORT))
+    assert "waits_for_ever" in result.stacks
+
+
+def test_shared_memory_that_stays_is_told_unless_somebody_uses_it(subject) -> None:
+    path = Path("/dev/shm", f"enqueuer-test-{os.getpid()}")
+    try:
+        body = f"def start(self, *_):\n    super().start(*_)\n    open({str(path)!r}, 'w').close()"
+        result = only(run(subject(made(body)), only=SHORT))
+        assert (result.verdict, result.guarantee) == (Verdict.BROKEN, "G20")
+        assert f"shared memory {path.name}" in result.left
+        assert watch._unused({path.name}) == {path.name}
+        with path.open():
+            assert watch._unused({path.name}) == set()
+    finally:
+        path.unlink()
+
+
+def test_what_is_lacking_and_what_is_expected_is_told_with_its_reason(subject) -> None:
+    name = "stop_with_a_timeout_keeps_it"
+    lacks = only(run(subject("adapter = Adapter(factory=REFERENCE, lacks={'deadline': 'it ends at once'})"), only=(name,)))
+    assert (lacks.verdict, lacks.what) == (Verdict.INAPPLICABLE, "it has no stop(timeout): it ends at once")
+    passes = run(subject("adapter = Adapter(factory=REFERENCE, deviations={'G2': 'as documented'})"), only=SHORT)
+    assert (only(passes).verdict, passes.exit_code) == (Verdict.UNEXPECTED, 1)
+    text = "class Other(OrderedEnqueuer):\n    start = None\nadapter = Adapter(factory=replace(REFERENCE, ordered=Other), deviations={NAME!r: 'no'})"
+    fails = run(subject(text.replace("NAME!r", repr(SHORT[0]))), only=SHORT)
+    assert (only(fails).verdict, only(fails).reason, fails.exit_code) == (Verdict.EXPECTED, "no", 0)
+
+
+def test_a_report_that_lacks_results_is_no_success() -> None:
+    result = Result(check=SHORT[0], guarantee="G2", verdict=Verdict.KEPT)
+    report = Report(subject="", target="threads", results=(result,), declared=2, limit=1.0, calibration=0.1, seconds=1.0)
+    assert report.exit_code == 1
+    assert replace(report, declared=1).exit_code == 0
+
+
+# the command
+
+
+def told(capsys, *argv) -> tuple[int, str, str]:
+    try:
+        code = command.main(["check", *argv])
+    except SystemExit as error:
+        code = error.code
+    return code, *capsys.readouterr()
+
+
+def test_the_command_prints_a_table_that_fits(capsys, monkeypatch) -> None:
+    for columns in (40, 80, 120):
+        monkeypatch.setenv("COLUMNS", str(columns))
+        code, out, err = told(capsys, "threads", "twin:CompletionOrder", "--only", "G2", "--only", "G13")
+        assert code == 1
+        assert all(len(line) <= columns for line in out.splitlines())
+        assert "BROKEN" in out
+        assert "items 0 to 3, of which 0 is ready last" in " ".join(out.split())
+        assert "it has no worker processes" in " ".join(out.split())
+        assert err.startswith("threads: 1 kept, 3 not applicable")
+
+
+def test_the_command_writes_json(capsys) -> None:
+    code, out, _ = told(capsys, "threads", "--only", SHORT[0], "--json")
+    (report,) = json.loads(out)
+    assert code == report["exit_code"] == 0
+    assert report["counts"]["kept"] == 1
+    assert report["results"][0]["verdict"] == "kept"
+
+
+def test_wrong_usage_is_told_in_a_line(capsys) -> None:
+    for argv, said in ((["nothing"], "names no adapter"), (["threads", "--only", "no-such"], "'no-such'"), (["--jobs", "0"], "at least 1")):
+        code, out, err = told(capsys, *argv)
+        assert (code, out, said in err) == (2, "", True)
+
+
+def test_the_kit_needs_neither_pytest_nor_hypothesis() -> None:
+    text = "import sys; sys.modules['pytest'] = sys.modules['hypothesis'] = None; import enqueuer.testing.kit.command, enqueuer.testing.kit.judge"
+    subprocess.run([sys.executable, "-c", text], check=True, timeout=60)
+
+
+def test_the_adapter_of_the_page_gets_its_verdicts(tmp_path) -> None:
+    page = (Path(__file__).parents[1] / "docs" / "conformance.md").read_text()
+    (tmp_path / "mine.py").write_text(re.findall(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)[0])
+    report = run(f"{tmp_path / 'mine.py'}:adapter", only=("G3", "G5"))
+    assert [result.verdict for result in report.results] == [Verdict.EXPECTED, Verdict.INAPPLICABLE, Verdict.KEPT, Verdict.INAPPLICABLE]
+    assert "there is no such class" in report.results[1].what
+
+
+def test_names_of_checks_are_unique() -> None:
+    assert len({short(check) for check in CHECKS}) == len(CHECKS)
+    assert isinstance(load("threads"), Adapter)
