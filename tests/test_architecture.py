@@ -61,6 +61,7 @@ LAZY = {
     "_sources": {"numpy"},
     "_report": {"rich"},
     "testing.checks.processes": {"numpy"},
+    "testing.kit.fixture": {"pytest"},
     "testing.machine": {"hypothesis"},
     "testing.schedule.fixture": {"pytest"},
     "testing.terminal": {"rich"},

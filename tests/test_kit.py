@@ -21,6 +21,8 @@ from enqueuer.testing.kit.adapter import OWN, AdapterError, load, short
 from enqueuer.testing.subject import PROCESSES, REFERENCE, Factory
 from enqueuer.testing.twins import TWINS, Twin
 
+pytest_plugins = ["pytester"]
+
 running = sys.modules["enqueuer.testing.kit.run"]
 
 SHORT = ("items_come_in_rank_order_whatever_their_timing",)
@@ -357,6 +359,27 @@ def test_the_adapter_of_the_page_gets_its_verdicts(tmp_path) -> None:
     report = run(f"{tmp_path / 'mine.py'}:adapter", only=("G3", "G5"))
     assert [result.verdict for result in report.results] == [Verdict.EXPECTED, Verdict.INAPPLICABLE, Verdict.KEPT, Verdict.INAPPLICABLE]
     assert "there is no such class" in report.results[1].what
+
+
+def test_a_test_suite_may_have_a_test_for_each_check(pytester, subject, monkeypatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1]))
+    target = subject("""
+        class Other(OrderedEnqueuer):
+            stop = lambda self, timeout=None: super().stop(timeout) or True
+        other = replace(REFERENCE, ordered=Other)
+        adapter = Adapter(factory=other, lacks={"resume": "not offered"}, deviations={"stop_with_a_timeout_keeps_it": "as documented"})
+    """)
+    pytester.makepyfile(f"""
+        from enqueuer.testing.kit.fixture import each_check
+
+        @each_check({target!r})
+        def test_it_keeps(promise):
+            promise()
+    """)
+    names = ("in_rank_order", "state_was_saved", "with_a_timeout_keeps", "from_the_runs_own")
+    outcome = pytester.runpytest_subprocess("-p", "no:cacheprovider", "-rA", "-k", " or ".join(names))
+    outcome.assert_outcomes(passed=1, skipped=1, xfailed=1, failed=1)
+    outcome.stdout.fnmatch_lines(["*BrokenPromise: G14: stop() from the run's own threads returned *"])
 
 
 def test_names_of_checks_are_unique() -> None:

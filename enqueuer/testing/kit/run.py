@@ -6,6 +6,7 @@ import signal
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from typing import Final
 
 from ..checks import CHECKS, Check
@@ -45,7 +46,7 @@ def run(target: str, *, only: Sequence[str] = (), jobs: int = 2, progress: Progr
     """
     since = time.monotonic()
     checks = _chosen(only)
-    calibration = watch({"target": "threads", "check": CALIBRATION, "limit": AT_ONCE[0]}, AT_ALL[0]).seconds
+    calibration = _calibration()
     limit, whole = (max(least, times * calibration) for least, times in (AT_ONCE, AT_ALL))
     told = _described(target, whole)
     results: dict[str, Result] = {}
@@ -68,6 +69,12 @@ def run(target: str, *, only: Sequence[str] = (), jobs: int = 2, progress: Progr
         calibration=calibration,
         seconds=time.monotonic() - since,
     )
+
+
+@cache
+def _calibration() -> float:
+    """Return how many seconds a check of this package takes on this machine, with the start of its interpreter; measured once."""
+    return watch({"target": "threads", "check": CALIBRATION, "limit": AT_ONCE[0]}, AT_ALL[0]).seconds
 
 
 def _chosen(only: Sequence[str]) -> list[Check]:

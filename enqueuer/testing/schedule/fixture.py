@@ -3,7 +3,7 @@
     def test_nobody_waits_for_ever(explored):
         explored(SCENARIO)
 
-This is the only file of the package that imports pytest.
+Besides the kit's, this is the only file of the package that imports pytest.
 """
 
 from __future__ import annotations
