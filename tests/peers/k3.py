@@ -1,0 +1,102 @@
+"""The enqueuer of Keras 3, as it is: threads and forked processes. A run of it is one epoch.
+
+Added here, and so not judged: what its data adapter does around it, which is to start a run for each epoch, and to call the hook between two.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from itertools import islice
+from typing import Any
+
+from keras.src.trainers.data_adapters.py_dataset_adapter import OrderedEnqueuer
+from keras.utils import PyDataset
+
+from enqueuer.testing.kit import Adapter
+from enqueuer.testing.remote import remote
+from enqueuer.testing.subject import Factory
+
+LACKS = {
+    "consumers": "the adapter around it has one",
+    "deadline": "stop() takes no timeout",
+    "generator": "there is no such class",
+    "item seeds": "items draw from global random states",
+    "resume": "there is no state to save",
+    "retry": "a dead worker is not replaced by its enqueuer",
+    "shuffle": "orders are drawn from the global random state, and no seed is kept",
+    "timeout": "get() takes none",
+}
+
+
+class Adapted(PyDataset):
+    """What is read, as it wants it."""
+
+    def __init__(self, sequence: Any) -> None:
+        super().__init__()
+        self.sequence = sequence
+
+    def __len__(self) -> int:
+        return len(self.sequence)
+
+    def __getitem__(self, index: int) -> Any:
+        return self.sequence[index]
+
+    def on_epoch_end(self) -> None:
+        """Hand it on."""
+        hook = getattr(self.sequence, "on_epoch_end", None)
+        if hook is not None:
+            hook()
+
+
+class Enqueuer:
+    """It, and what is around it."""
+
+    seed = 0
+
+    def __init__(self, sequence: Any, *, processes: bool) -> None:
+        self.dataset, self.processes = Adapted(sequence), processes
+        self.inner: Any = None
+
+    def start(self, workers: int = 1, max_queue_size: int = 10) -> None:
+        """Start."""
+        self.inner = OrderedEnqueuer(self.dataset, workers, use_multiprocessing=self.processes, max_queue_size=max_queue_size)
+        self.inner.start()
+
+    def get(self, *, timeout: float | None = None) -> Iterator[Any]:
+        """Return the stream, epoch by epoch, as its trainer does."""
+        assert timeout is None
+        while True:
+            yield from islice(self.inner.get(), len(self.dataset))
+            self.inner.stop()
+            self.dataset.on_epoch_end()
+            self.inner.start()
+
+    def stop(self, timeout: float | None = None) -> bool:
+        """Stop."""
+        assert timeout is None
+        if self.inner is not None:
+            self.inner.stop()
+        return True
+
+    def is_running(self) -> bool:
+        """Whether it is."""
+        return self.inner is not None and bool(self.inner.is_running())
+
+
+def ordered(sequence: Any, *, processes: bool, shuffle: bool = False, seed: int | None = None, **_: Any) -> Enqueuer:
+    """Return an enqueuer of a sequence."""
+    return Enqueuer(sequence, processes=processes)
+
+
+threads = Adapter(factory=Factory(name="keras 3.15, threads", ordered=partial(ordered, processes=False)), lacks=LACKS)
+
+fork = Adapter(
+    factory=Factory(
+        name="keras 3.15, fork",
+        ordered=lambda sequence, **more: ordered(remote(sequence), processes=True, **more),
+        method="fork",
+        apart=partial(ordered, processes=True),
+    ),
+    lacks=LACKS,
+)
