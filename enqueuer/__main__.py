@@ -53,6 +53,7 @@ class _Arguments(argparse.Namespace):
     targets: list[str]
     only: list[str]
     jobs: int
+    html: str
     scenarios: list[str]
     twin: str
     replay: str
@@ -163,6 +164,7 @@ def _add_check(command: argparse.ArgumentParser) -> None:
     command.add_argument("--only", action="append", default=[], metavar="G13", help="only this guarantee or check; may be given again")
     command.add_argument("--jobs", type=_count, default=2, metavar="N", help="checks that run side by side (default: 2)")
     command.add_argument("--json", action="store_true", help="write JSON to stdout, and nothing else")
+    command.add_argument("--html", default="", metavar="FILE", help="write the report as a page, with a timeline for each broken promise")
     command.set_defaults(command=_check)
 
 
@@ -195,7 +197,7 @@ def _complete(command: str) -> Generator[None]:
 def _check(arguments: _Arguments) -> int:
     with _complete("check"):
         from .testing.kit.command import Asked, answer
-    asked = Asked(targets=tuple(arguments.targets), only=tuple(arguments.only), jobs=arguments.jobs, as_json=arguments.json)
+    asked = Asked(targets=tuple(arguments.targets), only=tuple(arguments.only), jobs=arguments.jobs, as_json=arguments.json, html=arguments.html)
     return answer(asked, f"{PROGRAM} check", sys.stdout, sys.stderr)
 
 

@@ -11,6 +11,7 @@ import textwrap
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
@@ -18,6 +19,7 @@ from enqueuer import __main__ as command
 from enqueuer.testing.checks import CAPABILITIES, CHECKS, Check
 from enqueuer.testing.kit import Adapter, Report, Result, Verdict, run, watch
 from enqueuer.testing.kit.adapter import OWN, AdapterError, load, short
+from enqueuer.testing.kit.html import page
 from enqueuer.testing.subject import PROCESSES, REFERENCE, Factory
 from enqueuer.testing.twins import TWINS, Twin
 
@@ -296,7 +298,7 @@ def test_shared_memory_that_stays_is_told_unless_somebody_uses_it(subject) -> No
 def test_what_is_lacking_and_what_is_expected_is_told_with_its_reason(subject) -> None:
     name = "stop_with_a_timeout_keeps_it"
     lacks = only(run(subject("adapter = Adapter(factory=REFERENCE, lacks={'deadline': 'it ends at once'})"), only=(name,)))
-    assert (lacks.verdict, lacks.what) == (Verdict.INAPPLICABLE, "it has no stop(timeout): it ends at once")
+    assert (lacks.verdict, lacks.what) == (Verdict.INAPPLICABLE, "it lacks stop(timeout): it ends at once")
     passes = run(subject("adapter = Adapter(factory=REFERENCE, deviations={'G2': 'as documented'})"), only=SHORT)
     assert (only(passes).verdict, passes.exit_code) == (Verdict.UNEXPECTED, 1)
     text = "class Other(OrderedEnqueuer):\n    start = None\nadapter = Adapter(factory=replace(REFERENCE, ordered=Other), deviations={NAME!r: 'no'})"
@@ -330,7 +332,7 @@ def test_the_command_prints_a_table_that_fits(capsys, monkeypatch) -> None:
         assert all(len(line) <= columns for line in out.splitlines())
         assert "BROKEN" in out
         assert "items 0 to 3, of which 0 is ready last" in " ".join(out.split())
-        assert "it has no worker processes" in " ".join(out.split())
+        assert "it lacks worker processes" in " ".join(out.split())
         assert err.startswith("threads: 1 kept, 3 not applicable")
 
 
@@ -340,6 +342,30 @@ def test_the_command_writes_json(capsys) -> None:
     assert code == report["exit_code"] == 0
     assert report["counts"]["kept"] == 1
     assert report["results"][0]["verdict"] == "kept"
+
+
+def test_the_page_has_the_table_and_a_timeline_of_what_was_seen(capsys, tmp_path) -> None:
+    file = tmp_path / "report.html"
+    code, _, _ = told(capsys, "threads", "twin:CompletionOrder", "--only", "G2", "--html", str(file))
+    assert code == 1
+    text = file.read_text()
+    ElementTree.fromstring(text.partition("\n")[2].replace('<meta charset="utf-8">', "").replace(VIEWPORT, ""))
+    assert "http" not in text.replace("http-equiv", "")
+    assert text.count("<svg") == 1
+    assert "items 0 to 3, of which 0 is ready last, came as [" in text
+    assert "--only items_come_in_rank_order" in text
+    assert len(re.findall("<circle", text)) == 6
+
+
+VIEWPORT = '<meta name="viewport" content="width=device-width, initial-scale=1">'
+
+
+def test_what_a_subject_says_can_not_break_the_page() -> None:
+    notes = ((0.0, "<i>", "begins", "<"),)
+    result = Result(check=SHORT[0], guarantee="G2", verdict=Verdict.HANGS, what="<script>", stacks="</pre>&", output="<b>", notes=notes)
+    text = page([Report(subject="<a>", target="a&b", results=(result,), declared=1, limit=1.0, calibration=0.1, seconds=1.0)])
+    for wrong in ("<script>", "</pre>&", "<b>", "<i>", "a&b"):
+        assert wrong not in text
 
 
 def test_wrong_usage_is_told_in_a_line(capsys) -> None:

@@ -6,18 +6,21 @@ shares no code with the package: of that, only `REFERENCE` and the types are imp
 
 from __future__ import annotations
 
+import os
 import threading
+import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import Final, Literal, NoReturn, Protocol, TypeVar
+from typing import Final, Literal, NoReturn, Protocol, TypeAlias, TypeVar
 
 from .. import GeneratorEnqueuer, OrderedEnqueuer, item_seed
 from .._types import SequenceLike
-from .remote import remote, remote_generator, remote_seed
+from .remote import asking, remote, remote_generator, remote_seed
 
 __all__ = [
     "LIMIT",
+    "NOTES",
     "PROCESSES",
     "REFERENCE",
     "BrokenPromise",
@@ -27,6 +30,7 @@ __all__ = [
     "MakeApart",
     "MakeGenerator",
     "MakeOrdered",
+    "Note",
     "OrderedLike",
     "processes",
     "promise",
@@ -41,6 +45,26 @@ LIMIT: Final = 10.0
 
 MOMENT: Final = 0.2
 """Seconds that a check watches for what must not happen. Too short a moment could miss a fault, never invent one."""
+
+
+Note: TypeAlias = tuple[float, str, str, str]
+"""Something that a check saw: when, by the monotonic clock; whose doing; what ("begins", "ends", "takes", "calls", "returns", "raises"); of what."""
+
+
+class Notes:
+    """Where checks write down what they see, if anyone has asked for it."""
+
+    def __init__(self) -> None:
+        self.keep: Callable[[Note], object] | None = None
+
+    def note(self, what: str, of: object, who: str = "") -> None:
+        """Write something down."""
+        if self.keep is not None:
+            self.keep((time.monotonic(), who or threading.current_thread().name, what, f"{of}"))
+
+
+NOTES: Final = Notes()
+"""Of this process."""
 
 
 class BrokenPromise(AssertionError):  # noqa: N818 - it is what it says
@@ -244,9 +268,12 @@ def within(guarantee: str, what: str, call: Callable[[], T], limit: float = LIMI
     errors: list[BaseException] = []
 
     def body() -> None:
+        NOTES.note("calls", what, "consumer")
         try:
             results.append(call())
+            NOTES.note("returns", what, "consumer")
         except BaseException as error:  # raised in the caller
+            NOTES.note("raises", type(error).__name__, "consumer")
             errors.append(error)
 
     thread = threading.Thread(target=body, name="within", daemon=True)
@@ -274,7 +301,12 @@ class Numbers:
     def __getitem__(self, index: int) -> object:
         with self._lock:
             self.computed.append(index)
-        return self._item(index)
+        who = "" if asking() == os.getpid() else f"process {asking()}"
+        NOTES.note("begins", index, who)
+        try:
+            return self._item(index)
+        finally:
+            NOTES.note("ends", index, who)
 
 
 class Hooked(Numbers):
@@ -285,7 +317,11 @@ class Hooked(Numbers):
         self._hook: Final = hook
 
     def on_epoch_end(self) -> None:
-        self._hook()
+        NOTES.note("begins", "hook")
+        try:
+            self._hook()
+        finally:
+            NOTES.note("ends", "hook")
 
 
 def take(factory: Factory, stream: Iterator[T], count: int, guarantee: str) -> list[T]:
@@ -296,6 +332,7 @@ def take(factory: Factory, stream: Iterator[T], count: int, guarantee: str) -> l
         try:
             while len(items) < count:
                 items.append(next(stream))
+                NOTES.note("takes", items[-1], "consumer")
         except StopIteration:
             raise BrokenPromise(guarantee, f"the stream ended after {len(items)} of {count} items") from None
         except BaseException as error:

@@ -82,7 +82,9 @@ def generator(source: Any, *, processes: bool, random_seed: int | None = None) -
     return Enqueuer(GeneratorEnqueuer(iter(source() if callable(source) else source), use_multiprocessing=processes, random_seed=random_seed))
 
 
-threads = Adapter(factory=Factory(name="keras 2.15, threads", ordered=partial(ordered, processes=False), generator=partial(generator, processes=False)), lacks=LACKS)
+threads = Adapter(
+    factory=Factory(name="keras 2.15, threads", ordered=partial(ordered, processes=False), generator=partial(generator, processes=False)), lacks=LACKS
+)
 
 fork = Adapter(
     factory=Factory(

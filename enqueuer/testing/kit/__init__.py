@@ -5,9 +5,11 @@
     watch        the process around that: hangs, crashes, what is left behind
     run          all checks: `run(target) -> Report`
     report       verdicts, results, JSON
+    html         the same as one page, with timelines
+    fixture      a test for each check; needs pytest
     command      what `python -m enqueuer check` prints
 
-Nothing of it needs pytest or Hypothesis.
+Nothing else of it needs pytest, and nothing Hypothesis.
 """
 
 from __future__ import annotations

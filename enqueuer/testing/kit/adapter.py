@@ -50,8 +50,8 @@ class Adapter:
         """Return why a check does not apply, "" if it does."""
         for need in sorted(check.needs):
             if need in self.lacks:
-                return f"it has no {CAPABILITIES[need]}: {self.lacks[need]}"
-        return "" if check.applies(self.factory) else f"it has no {CAPABILITIES['processes']}"
+                return f"it lacks {CAPABILITIES[need]}: {self.lacks[need]}"
+        return "" if check.applies(self.factory) else f"it lacks {CAPABILITIES['processes']}"
 
     def expected(self, check: Check) -> str:
         """Return why a check is expected to fail, "" if it is not."""

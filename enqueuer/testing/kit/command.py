@@ -10,11 +10,13 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final, TextIO
 
 from ..checks import CHECKS
 from ..terminal import Line, OneLine, show, width, wrap
 from .adapter import OWN, AdapterError, short
+from .html import page
 from .report import BAD, Report, Result, Verdict
 from .run import run
 
@@ -46,12 +48,14 @@ class Asked:
         only: Guarantees or checks; none: all.
         jobs: Checks side by side.
         as_json: Whether the result is for programs.
+        html: Where the report is written as a page, "" if it is not.
     """
 
     targets: tuple[str, ...] = ()
     only: tuple[str, ...] = ()
     jobs: int = 2
     as_json: bool = False
+    html: str = ""
 
 
 def answer(asked: Asked, program: str, out: TextIO, err: TextIO) -> int:
@@ -71,6 +75,8 @@ def answer(asked: Asked, program: str, out: TextIO, err: TextIO) -> int:
         line.end()
         err.write(f"{program}: {error}\n")
         return 2
+    if asked.html:
+        Path(asked.html).write_text(page(reports), encoding="utf-8")
     if asked.as_json:
         out.write(json.dumps([report.as_json() for report in reports], indent=2) + "\n")
     else:

@@ -1,6 +1,8 @@
 """One check, in an interpreter of its own; `watch` starts it, and is told the answer through a descriptor.
 
-    python -m enqueuer.testing.kit.judge DESCRIPTOR         the request is read from the input, as JSON
+    python -c 'from enqueuer.testing.kit.judge import main; main()' ANSWER NOTES
+
+ANSWER and NOTES are descriptors; the request is read from the input, as JSON.
 
 Whatever the subject prints, raises, leaves or kills, it does here.
 """
@@ -13,11 +15,12 @@ import os
 import signal
 import sys
 import traceback
+from functools import partial
 from multiprocessing import resource_tracker
-from typing import Final, TypedDict
+from typing import TypedDict
 
 from ..checks import CHECKS
-from ..subject import BrokenPromise
+from ..subject import NOTES, BrokenPromise, Note
 from .adapter import Adapter, limited, load, short
 
 __all__ = ["Answer", "Request"]
@@ -47,12 +50,21 @@ class Answer(TypedDict, total=False):
 def main() -> None:
     """Do what is asked for."""
     faulthandler.register(signal.SIGUSR1, file=sys.stderr, all_threads=True)
-    descriptor: Final = int(sys.argv[1])
+    descriptor, notes = map(int, sys.argv[1:3])
     os.set_inheritable(descriptor, False)
+    os.set_inheritable(notes, False)
+    NOTES.keep = partial(_note, os.getpid(), notes)
     request: Request = json.load(sys.stdin)
     answer = _answer(request)
     with os.fdopen(descriptor, "w") as out:
         json.dump(answer, out)
+
+
+def _note(pid: int, descriptor: int, note: Note) -> None:
+    """Write it at once: a hang must not keep it."""
+    if os.getpid() == pid:
+        when, who, what, of = note
+        os.write(descriptor, f"{json.dumps((when, who, what, of[:60]))}\n".encode())
 
 
 def _answer(request: Request) -> Answer:
@@ -90,7 +102,3 @@ def _helpers(method: str) -> None:
         from multiprocessing import forkserver
 
         forkserver.ensure_running()
-
-
-if __name__ == "__main__":
-    main()

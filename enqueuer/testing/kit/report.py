@@ -7,6 +7,8 @@ from collections import Counter
 from dataclasses import asdict, dataclass, field
 from typing import Final
 
+from ..subject import Note
+
 __all__ = ["Report", "Result", "Verdict"]
 
 
@@ -37,6 +39,7 @@ class Result:
         seconds: How long it took.
         stacks: Of all threads, where it hangs; the traceback of what failed.
         output: What was printed meanwhile, its end.
+        notes: What the check saw, if it was not kept: when, who, what, of what; see `enqueuer.testing.subject.Note`.
         left: What stayed when the interpreter had ended: processes, which were killed, and names of shared memory that no process uses. Those
             may be another program's, so they are left alone.
     """
@@ -49,6 +52,7 @@ class Result:
     seconds: float = 0.0
     stacks: str = ""
     output: str = ""
+    notes: tuple[Note, ...] = ()
     left: tuple[str, ...] = ()
 
 

@@ -113,6 +113,7 @@ def _judged(check: Check, told: Answer, target: str, limit: float, whole: float)
         seconds=seen.seconds,
         stacks=seen.output if seen.hangs else (seen.answer or {}).get("trace", ""),
         output=seen.output,
+        notes=() if verdict is Verdict.KEPT else seen.notes,
         left=seen.left,
     )
 

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, cast
 
+from ..subject import Note
 from . import judge
 from .judge import Answer, Request
 
@@ -27,6 +28,9 @@ MARK: Final = "ENQUEUER_KIT_MARK"
 
 MOMENT: Final = 4.0
 """Seconds that what a check has started gets to be gone once its interpreter has ended; some leave a child that stays for three."""
+
+MOST: Final = 400
+"""Notes that are kept, the last."""
 
 TAIL: Final = 4000
 """Characters of the output that are kept."""
@@ -42,6 +46,7 @@ class Seen:
         exitcode: Of the interpreter; None if it had to be killed.
         output: What was printed, its end: with the stacks of all threads if it hangs.
         left: What stayed.
+        notes: What the check has seen, in order.
         seconds: How long it took.
     """
 
@@ -50,6 +55,7 @@ class Seen:
     exitcode: int | None
     output: str
     left: tuple[str, ...]
+    notes: tuple[Note, ...]
     seconds: float
 
 
@@ -59,14 +65,14 @@ def watch(request: Request, limit: float) -> Seen:
     here, there = os.pipe()
     since = time.monotonic()
     environment = os.environ | {MARK: mark, "PYTHONPATH": os.pathsep.join(filter(None, [str(Path.cwd()), *sys.path])), "PYTHONFAULTHANDLER": "1"}
-    with tempfile.TemporaryFile() as output, open(here, "rb") as answers:  # noqa: PTH123 - a descriptor
+    with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as notes, open(here, "rb") as answers:  # noqa: PTH123 - a descriptor
         process = subprocess.Popen(  # noqa: S603
-            [sys.executable, "-m", judge.__name__, str(there)],
+            [sys.executable, "-c", f"from {judge.__name__} import main; main()", str(there), str(notes.fileno())],
             stdin=subprocess.PIPE,
             stdout=output,
             stderr=output,
             env=environment,
-            pass_fds=(there,),
+            pass_fds=(there, notes.fileno()),
             start_new_session=True,
         )
         os.close(there)
@@ -86,8 +92,18 @@ def watch(request: Request, limit: float) -> Seen:
         _clean(process, mark)
         output.seek(0)
         text = output.read().decode(errors="replace")
+        notes.seek(0)
+        lines = notes.read().splitlines()[-MOST:]
     answer = cast("Answer", json.loads(data)) if data else None
-    return Seen(answer, hangs, exitcode, text[-TAIL:], left, time.monotonic() - since)
+    return Seen(answer, hangs, exitcode, text[-TAIL:], left, tuple(_notes(lines)), time.monotonic() - since)
+
+
+def _notes(lines: list[bytes]) -> Generator[Note]:
+    """Yield what is written in whole: the last line may be torn."""
+    for line in lines:
+        with contextlib.suppress(ValueError):
+            when, who, what, of = cast("list[object]", json.loads(line))
+            yield float(f"{when}"), f"{who}", f"{what}", f"{of}"
 
 
 def _read(fd: int, process: subprocess.Popen[bytes], until: float) -> tuple[bytes, bool]:
