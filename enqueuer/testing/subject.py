@@ -48,7 +48,8 @@ MOMENT: Final = 0.2
 
 
 Note: TypeAlias = tuple[float, str, str, str]
-"""Something that a check saw: when, by the monotonic clock; whose doing; what ("begins", "ends", "takes", "calls", "returns", "raises"); of what."""
+"""Something that a check saw: when, by the monotonic clock; whose doing; what ("begins" and "ends", "calls" and "returns" or "raises", "takes",
+"breaks"); of what."""
 
 
 class Notes:
@@ -74,6 +75,7 @@ class BrokenPromise(AssertionError):  # noqa: N818 - it is what it says
         super().__init__(f"{guarantee}: {what}")
         self.guarantee: Final = guarantee
         self.what: Final = what
+        NOTES.note("breaks", guarantee, "consumer")
 
 
 def promise(kept: object, guarantee: str, what: str) -> None:

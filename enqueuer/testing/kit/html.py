@@ -130,6 +130,7 @@ def _timeline(notes: Sequence[Note], what: str) -> str:
     boxes: list[_Box] = []
     marks: list[str] = []
     since = notes[0][0]
+    broken: int | None = None
     for step, (_, who, kind, of) in enumerate(notes):
         lane = lanes.setdefault(who, len(lanes))
         if kind in {"begins", "calls"}:
@@ -139,17 +140,20 @@ def _timeline(notes: Sequence[Note], what: str) -> str:
             if opened is not None:
                 opened.end = step
             if kind == "raises":
-                marks.append(_text(step, lane, f"raises {of}", "#b3261e"))
+                marks.append(_text(step, lane, of, "#b3261e"))
+        elif kind == "breaks":
+            broken = step if broken is None else broken
         else:
             marks.append(f'<circle cx="{_x(step)}" cy="{_y(lane)}" r="4" fill="#2a5f9e"/>{_text(step, lane, of, "#2a5f9e")}')
-    width, height = _x(len(notes)) + 30, _y(len(lanes)) + 22
+    width, height = _x(len(notes)) + 110, _y(len(lanes)) + 22
+    seen = _x(len(notes) if broken is None else broken)
     drawn = [
         f'<svg role="img" aria-label="Timeline" width="{width}" height="{height}" viewBox="0 0 {width} {height}">',
         *(_lane(name, lane, width) for name, lane in lanes.items()),
         *(_box(box, len(notes)) for box in boxes),
         *marks,
         *(_time(step, when - since, height) for step, (when, *_) in enumerate(notes) if step % 4 == 0),
-        f'<line x1="{width - 20}" x2="{width - 20}" y1="6" y2="{height - 22}" stroke="#b3261e" stroke-width="2"><title>{escape(what)}</title></line>',
+        f'<line x1="{seen}" x2="{seen}" y1="6" y2="{height - 22}" stroke="#b3261e" stroke-width="2"><title>{escape(what)}</title></line>',
         "</svg>",
     ]
     return "".join(drawn)
@@ -164,7 +168,8 @@ def _y(lane: int) -> int:
 
 
 def _time(step: int, seconds: float, height: int) -> str:
-    return f'<text x="{_x(step)}" y="{height - 6}" fill="#7a8591">{seconds:.2f} s</text>'
+    told = f"{seconds * 1e3:.1f} ms" if seconds < 1 else f"{seconds:.1f} s"
+    return f'<text x="{_x(step)}" y="{height - 6}" fill="#7a8591">{told}</text>'
 
 
 def _text(step: int, lane: int, text: str, colour: str) -> str:
