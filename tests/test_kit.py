@@ -142,7 +142,12 @@ def poor(factory: Factory, needs: frozenset[str]) -> Factory:
     return replace(factory, ordered=ordered, generator=generator, item_seed=item_seed, apart=apart if factory.apart is not None else None)
 
 
-@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.name)
+def slow(check: Check) -> tuple[pytest.MarkDecorator, ...]:
+    """Return the marks of a check that starts processes: its declaration is looked at with the deep tests."""
+    return (pytest.mark.deep,) if "processes" in check.needs else ()
+
+
+@pytest.mark.parametrize("check", [pytest.param(check, marks=slow(check), id=check.name) for check in CHECKS])
 def test_a_check_uses_only_what_it_says_that_it_needs(check: Check) -> None:
     factory = PROCESSES["fork"] if "processes" in check.needs else REFERENCE
     check.run(poor(factory, check.needs))
@@ -156,7 +161,7 @@ NEEDS = [
 ]
 
 
-@pytest.mark.parametrize(("check", "need"), NEEDS, ids=[f"{need}-{check.name}" for check, need in NEEDS])
+@pytest.mark.parametrize(("check", "need"), [pytest.param(*pair, marks=slow(pair[0]), id=f"{pair[1]}-{pair[0].name}") for pair in NEEDS])
 def test_a_check_needs_what_it_says(check: Check, need: str) -> None:
     factory = PROCESSES["fork"] if "processes" in check.needs else REFERENCE
     with pytest.raises(AssertionError, match=rf"uses {need}|does not say so|went wrong"):
