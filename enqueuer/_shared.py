@@ -31,6 +31,7 @@ import sys
 from collections.abc import Generator, Iterable, Sequence
 from typing import Final, cast, final
 
+from ._border import LINE
 from ._runtime import identity
 from ._types import Process
 
@@ -38,9 +39,6 @@ __all__ = ["Desk", "Slot", "Stock", "give"]
 
 MOST: Final = 128
 """Slots of a run, unless fewer files may be open; other items go through the pipe."""
-
-LINE: Final = 64
-"""Each part begins at a multiple of so many bytes."""
 
 SHARE: Final = 16
 """A part that is smaller than this share of its slot is copied out: kept alone, it would keep too much."""

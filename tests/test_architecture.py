@@ -26,7 +26,7 @@ ARROWS: dict[str, set[str]] = {
     "_context": {"_plan"},
     "_runtime": {"_types"},
     "_border": {"errors"},
-    "_shared": {"_runtime", "_types"},
+    "_shared": {"_border", "_runtime", "_types"},
     "_threads": {"_types"},
     "_processes": {"_border", "_context", "_runtime", "_shared", "_types", "errors"},
     "_run": {"_context", "_plan", "_types", "_window", "errors"},

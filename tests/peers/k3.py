@@ -10,6 +10,7 @@ from functools import partial
 from itertools import islice
 from typing import Any
 
+from handed import Handed
 from keras.src.trainers.data_adapters.py_dataset_adapter import OrderedEnqueuer
 from keras.utils import PyDataset
 
@@ -29,24 +30,8 @@ LACKS = {
 }
 
 
-class Adapted(PyDataset):
-    """What is read, as it wants it."""
-
-    def __init__(self, sequence: Any) -> None:
-        super().__init__()
-        self.sequence = sequence
-
-    def __len__(self) -> int:
-        return len(self.sequence)
-
-    def __getitem__(self, index: int) -> Any:
-        return self.sequence[index]
-
-    def on_epoch_end(self) -> None:
-        """Hand it on."""
-        hook = getattr(self.sequence, "on_epoch_end", None)
-        if hook is not None:
-            hook()
+class Adapted(Handed, PyDataset):
+    """What is read, as its classes want it."""
 
 
 class Enqueuer:

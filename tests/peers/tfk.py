@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
+from handed import Handed
 from keras.utils import GeneratorEnqueuer, OrderedEnqueuer, Sequence
 
 from enqueuer.testing.kit import Adapter
@@ -24,23 +25,8 @@ LACKS = {
 }
 
 
-class Adapted(Sequence):
+class Adapted(Handed, Sequence):
     """What is read, as its classes want it."""
-
-    def __init__(self, sequence: Any) -> None:
-        self.sequence = sequence
-
-    def __len__(self) -> int:
-        return len(self.sequence)
-
-    def __getitem__(self, index: int) -> Any:
-        return self.sequence[index]
-
-    def on_epoch_end(self) -> None:
-        """Hand it on."""
-        hook = getattr(self.sequence, "on_epoch_end", None)
-        if hook is not None:
-            hook()
 
 
 class Enqueuer:

@@ -13,7 +13,7 @@ from ..checks import CAPABILITIES, CHECKS, Check
 from ..subject import LIMIT, PROCESSES, REFERENCE, Factory
 from ..twins import TWINS
 
-__all__ = ["OWN", "Adapter", "AdapterError", "load"]
+__all__ = ["OWN", "WATCHED", "Adapter", "AdapterError", "load"]
 
 _NONE: Final[Mapping[str, str]] = {}
 
@@ -62,6 +62,9 @@ def short(check: Check) -> str:
     """Return the name of a check as users write it."""
     return check.name.removeprefix("check_")
 
+
+WATCHED: Final = {short(check): check.guarantee for check in CHECKS}
+"""Check -> the clause that it watches, whatever was seen to be broken."""
 
 OWN: Final = {"threads": REFERENCE, **PROCESSES}
 """This package itself, by mode."""

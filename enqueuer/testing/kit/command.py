@@ -13,9 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TextIO
 
-from ..checks import CHECKS
 from ..terminal import Line, OneLine, show, width, wrap
-from .adapter import OWN, AdapterError, short
+from .adapter import OWN, WATCHED, AdapterError
 from .html import page
 from .report import BAD, Report, Result, Verdict
 from .run import run
@@ -31,9 +30,6 @@ SHOWN: Final = {
     Verdict.UNEXPECTED: ("PASSES", "bold red"),
 }
 """How a verdict looks in the table."""
-
-WATCHED: Final = {short(check): check.guarantee for check in CHECKS}
-"""Check -> the clause that it watches, whatever was seen to be broken."""
 
 STACK: Final = 12
 """Lines of a traceback that are shown, the last."""
@@ -85,9 +81,8 @@ def answer(asked: Asked, program: str, out: TextIO, err: TextIO) -> int:
 
 
 def _sum(report: Report) -> str:
-    counts = ", ".join(f"{count} {name}" for name, count in report.counts.items() if count)
     lacks = report.declared - len(report.results)
-    return f"{report.target}: {counts or 'nothing'}{f', {lacks} did not run' if lacks else ''}, {report.seconds:.0f} s"
+    return f"{report.target}: {report.counted or 'nothing'}{f', {lacks} did not run' if lacks else ''}, {report.seconds:.0f} s"
 
 
 def _claim(result: Result) -> str:
@@ -126,8 +121,7 @@ def _told(reports: Sequence[Report]) -> list[Line]:
         for result in report.results:
             if result.verdict in BAD:
                 lines += [(text, "bold red") for text in wrap(f"{report.target}, {result.guarantee}: {_claim(result)}")]
-                said = result.what or f"it was expected to fail, and passes: {result.reason}"
-                lines += [(text, "") for text in wrap(f"  {said}")]
+                lines += [(text, "") for text in wrap(f"  {result.said}")]
                 if result.verdict is Verdict.HANGS:
                     lines += [(text[: width()], "dim") for text in result.stacks.splitlines()[-STACK:]]
                 lines.append(("", ""))

@@ -10,9 +10,8 @@ from string import Template
 from typing import Final
 
 from ...guarantees import CONTRACT
-from ..checks import CHECKS
 from ..subject import Note
-from .adapter import short
+from .adapter import WATCHED
 from .report import BAD, Report, Result, Verdict
 
 __all__ = ["page"]
@@ -70,8 +69,7 @@ def page(reports: Sequence[Report]) -> str:
 
 
 def _sum(report: Report) -> str:
-    counts = ", ".join(f"{count} {name}" for name, count in report.counts.items() if count)
-    return f"{report.subject} ({report.target}): {counts}; {report.seconds:.0f} s. At once means within {report.limit:.0f} s."
+    return f"{report.subject} ({report.target}): {report.counted}; {report.seconds:.0f} s. At once means within {report.limit:.0f} s."
 
 
 def _anchor(report: Report, result: Result) -> str:
@@ -79,11 +77,10 @@ def _anchor(report: Report, result: Result) -> str:
 
 
 def _matrix(reports: Sequence[Report]) -> str:
-    watched = {short(check): check.guarantee for check in CHECKS}
     rows = [f"<tr><th></th><th>check</th>{''.join(f'<th>{escape(report.subject)}</th>' for report in reports)}</tr>"]
     last = ""
     for row in zip(*(report.results for report in reports), strict=True):
-        guarantee = watched[row[0].check]
+        guarantee = WATCHED[row[0].check]
         cells: list[str] = []
         for report, result in zip(reports, row, strict=True):
             word = escape(result.verdict.value)
@@ -101,12 +98,11 @@ def _claim(result: Result) -> str:
 
 def _failure(report: Report, result: Result) -> str:
     clause = next((clause for clause in CONTRACT if clause.id == result.guarantee), None)
-    what = result.what or f"it was expected to fail, and passes: {result.reason}"
     parts = [
         f'<h3 id="{_anchor(report, result)}">{escape(report.subject)}, {result.guarantee}: {_claim(result)}</h3>',
-        f'<p class="bad">{escape(what)}</p>',
+        f'<p class="bad">{escape(result.said)}</p>',
         f'<p class="clause">{clause.id}, {escape(clause.name)}: {escape(clause.text)}</p>' if clause is not None else "",
-        f'<div class="wide">{_timeline(result.notes[-LATEST:], what)}</div>' if result.notes else "",
+        f'<div class="wide">{_timeline(result.notes[-LATEST:], result.said)}</div>' if result.notes else "",
         f"<p>Again: <code>python -m enqueuer check {escape(report.target)} --only {escape(result.check)}</code></p>",
         f"<details><summary>Stacks</summary><pre>{escape(result.stacks)}</pre></details>" if result.stacks else "",
         f"<details><summary>Output</summary><pre>{escape(result.output)}</pre></details>" if result.output and result.output != result.stacks else "",

@@ -55,6 +55,11 @@ class Result:
     notes: tuple[Note, ...] = ()
     left: tuple[str, ...] = ()
 
+    @property
+    def said(self) -> str:
+        """What is to be told of it."""
+        return self.what or f"it was expected to fail, and passes: {self.reason}"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
@@ -82,6 +87,11 @@ class Report:
     def __post_init__(self) -> None:
         counted = Counter(result.verdict for result in self.results)
         object.__setattr__(self, "counts", {verdict.value: counted[verdict] for verdict in Verdict})
+
+    @property
+    def counted(self) -> str:
+        """How often there was each verdict, in words."""
+        return ", ".join(f"{count} {name}" for name, count in self.counts.items() if count)
 
     @property
     def bad(self) -> tuple[Result, ...]:
