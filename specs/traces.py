@@ -722,7 +722,7 @@ def real(each: int, keep: Path | None) -> list[str]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--each", type=int, default=7, help="how many logs of each setting are drawn; the default is 7")
+    parser.add_argument("--each", type=int, default=6, help="how many logs of each setting are drawn; the default is 6")
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="write logs and generated modules there")
     parser.add_argument("--log", type=Path, metavar="FILE", help="check this log, and nothing else")
     parser.add_argument("--length", type=int, default=FAR, help="items of an epoch in that log, if turns show them (a hook, or shuffled)")

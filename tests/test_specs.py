@@ -137,6 +137,8 @@ def test_groups_defaults_and_constants_are_filled_in(write):
         ('[models.a]\nmodule = "Toy"\ninvariants = "Small"', "model a: invariants is no list of names"),
         ('[models.a]\nmodule = "Toy"\nstates = "7"', "model a: states is no number"),
         ('[models.a]\nmodule = "Toy"\nspec = 7', "model a: spec is no string"),
+        ('[models.a]\nmodule = "Toy"\ncounts = 1', "model a: counts is neither true nor false"),
+        ('[models.a]\nmodule = "Toy"\ncounts = true\nexpect = "deadlock"', "model a: counts = true, though it is not the design"),
         ('[models.a]\nmodule = "Toy"\nreplace = ["A"]', "model a: replace is no table"),
         ('[models.a]\nmodule = "Toy"\ntier = "slow"', "model a: unknown tier 'slow': there are ci, deep"),
         ('[models.a]\nmodule = "Toy"\nexpect = "Small"', "model a: expects 'Small', which is none of its invariants and properties"),
@@ -298,6 +300,11 @@ def test_an_action_that_is_never_taken_is_reported(toy):
     assert check.never_taken([(toy(), some)]) == ["Down is taken in no model that passed", "Stop is taken in no model that passed"]
     assert check.never_taken([(toy(), some), (toy(), others)]) == []
     assert len(check.never_taken([(toy(), some), (toy(expect="Small"), others)])) == 2
+
+
+def test_a_module_whose_actions_no_model_counts_is_reported(toy):
+    assert check.never_taken([(toy(), check.Outcome("ok"))]) == ["no model of Toy that passed counts its actions"]
+    assert check.never_taken([(toy(), check.Outcome("ok")), (toy(), check.Outcome("ok", fired={"Up": 1}))]) == []
 
 
 # the command
