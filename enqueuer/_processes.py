@@ -851,5 +851,6 @@ def _sow(seed: int | None) -> None:
     """Begin with a global random state of one's own (G9): `random`, and numpy's where it is imported."""
     random.seed(None if seed is None else seed % 2**129)  # it ignores the sign; others stay as they are
     numpy = sys.modules.get("numpy")
-    if numpy is not None:
-        numpy.random.seed(None if seed is None else seed % 2**32)
+    if numpy is None or (seed is None and "numpy.random" not in sys.modules):
+        return  # whoever imports it later gets a fresh state, and numpy imports it no sooner than asked, which takes some 10 ms
+    numpy.random.seed(None if seed is None else seed % 2**32)

@@ -486,6 +486,36 @@ def test_no_two_workers_start_from_one_random_state(method) -> None:
     assert len({item[2] for item in got}) == 16
 
 
+UNSOWN = """
+import os, sys
+import numpy
+from enqueuer import OrderedEnqueuer
+
+class Draws:
+    def __len__(self):
+        return 32
+    def __getitem__(self, index):
+        there = "numpy.random" in sys.modules
+        return os.getpid(), there, numpy.random.random()
+
+there = "numpy.random" in sys.modules
+with OrderedEnqueuer(Draws(), use_multiprocessing=True, context="fork") as enqueuer:
+    enqueuer.start(2, 4)
+    stream = enqueuer.get()
+    got = [next(stream) for _ in range(32)]
+first = {}
+for pid, was_there, _ in got:
+    first.setdefault(pid, was_there)
+assert set(first.values()) == {there}, (there, first)
+assert len({drawn for *_, drawn in got}) == 32
+"""
+
+
+def test_a_worker_does_not_import_what_nobody_asked_for() -> None:
+    """G9: numpy imports its random states when they are asked for, some 10 ms; whoever does so in a worker has fresh ones."""
+    subprocess.run([sys.executable, "-c", UNSOWN], check=True, timeout=LIMIT)
+
+
 @methods
 def test_a_worker_that_replaces_another_starts_from_another_random_state(method, tmp_path) -> None:
     """G9, G13: or the item that is computed again would be random in the same way."""
