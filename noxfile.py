@@ -159,6 +159,16 @@ def bench(session: nox.Session) -> None:
 
 
 @nox.session(python=OLDEST)
+def peers(session: nox.Session) -> None:
+    """What the well-known peers keep and break, by the conformance kit, and docs/peers.md of it; by hand, some minutes for each.
+
+    It goes on where it was. Arguments go to `tests/peers/matrix.py`: `-- --only 'tfk*'`.
+    """
+    session.install(".")
+    session.run("python", "tests/peers/matrix.py", *session.posargs)
+
+
+@nox.session(python=OLDEST)
 def soak(session: nox.Session) -> None:
     """Ten minutes of items of any size, killed workers, restarts and held views: nothing is wrong, nothing is left, memory stays."""
     session.install(".[test]")

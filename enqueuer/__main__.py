@@ -162,6 +162,7 @@ def _add_check(command: argparse.ArgumentParser) -> None:
         "targets", nargs="*", metavar="module:adapter", help="whom to judge; file.py:adapter, threads, fork, forkserver, spawn, twin:NAME, too"
     )
     command.add_argument("--only", action="append", default=[], metavar="G13", help="only this guarantee or check; may be given again")
+    command.add_argument("--list", action="store_true", help="say what each check does, its level and what it needs")
     command.add_argument("--jobs", type=_count, default=2, metavar="N", help="checks that run side by side (default: 2)")
     command.add_argument("--json", action="store_true", help="write JSON to stdout, and nothing else")
     command.add_argument("--html", default="", metavar="FILE", help="write the report as a page, with a timeline for each broken promise")
@@ -196,7 +197,10 @@ def _complete(command: str) -> Generator[None]:
 
 def _check(arguments: _Arguments) -> int:
     with _complete("check"):
-        from .testing.kit.command import Asked, answer
+        from .testing.kit.command import Asked, answer, listed
+    if arguments.list:
+        listed(sys.stdout)
+        return 0
     asked = Asked(targets=tuple(arguments.targets), only=tuple(arguments.only), jobs=arguments.jobs, as_json=arguments.json, html=arguments.html)
     return answer(asked, f"{PROGRAM} check", sys.stdout, sys.stderr)
 

@@ -168,6 +168,14 @@ def test_a_check_needs_what_it_says(check: Check, need: str) -> None:
         check.run(poor(factory, check.needs - {need}))
 
 
+def test_a_check_has_a_level_and_says_what_it_does() -> None:
+    assert {check.level for check in CHECKS} == {"required", "optional", "stochastic"}
+    assert {check.guarantee for check in CHECKS if check.level == "stochastic"} == {"G8", "G9"}
+    for check in CHECKS:
+        assert (check.level == "required") == (not check.needs), check.name
+        assert check.why.startswith(f"{check.guarantee}: "), check.name
+
+
 def test_every_need_is_a_capability() -> None:
     assert {need for check in CHECKS for need in check.needs} == set(CAPABILITIES)
 
@@ -227,9 +235,10 @@ def test_an_adapter_may_be_an_adapter_a_factory_or_what_returns_one(subject) -> 
         ("print('last words', flush=True); os._exit(3)", "exit code 3"),
         ("adapter = Adapter(factory=REFERENCE, lacks={'wings': 'a penguin'})", "'wings', which is no capability"),
         ("adapter = Adapter(factory=REFERENCE, deviations={'no-such': 'none'})", "'no-such', which is neither"),
+        ("adapter = Adapter(factory=REFERENCE, adds={'no-such': 'none'})", "adds 'no-such', which is neither"),
         ("time.sleep(60)", "did not end"),
     ],
-    ids=range(8),
+    ids=range(9),
 )
 def test_what_is_no_adapter_is_told(subject, text, said) -> None:
     with pytest.raises(AdapterError, match=said):
@@ -304,6 +313,9 @@ def test_what_is_lacking_and_what_is_expected_is_told_with_its_reason(subject) -
     name = "stop_with_a_timeout_keeps_it"
     lacks = only(run(subject("adapter = Adapter(factory=REFERENCE, lacks={'deadline': 'it ends at once'})"), only=(name,)))
     assert (lacks.verdict, lacks.what) == (Verdict.INAPPLICABLE, "it lacks stop(timeout): it ends at once")
+    for place in (name, "G15"):
+        adds = only(run(subject(f"adapter = Adapter(factory=REFERENCE, adds={{{place!r}: 'it has no stop()'}})"), only=(name,)))
+        assert (adds.verdict, adds.what) == (Verdict.INAPPLICABLE, "the adapter would be judged: it has no stop()")
     passes = run(subject("adapter = Adapter(factory=REFERENCE, deviations={'G2': 'as documented'})"), only=SHORT)
     assert (only(passes).verdict, passes.exit_code) == (Verdict.UNEXPECTED, 1)
     text = "class Other(OrderedEnqueuer):\n    start = None\nadapter = Adapter(factory=replace(REFERENCE, ordered=Other), deviations={NAME!r: 'no'})"

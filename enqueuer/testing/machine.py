@@ -30,6 +30,8 @@ from typing import ClassVar, Final
 from hypothesis import Phase, settings, strategies
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from .checks import CAPABILITIES
+from .kit.adapter import Adapter, AdapterError
 from .model import (
     HOOK,
     MOST_ITEMS,
@@ -586,8 +588,17 @@ class Machine(RuleBasedStateMachine):
                 subject.drop()
 
 
-def machine_for(factory: Factory) -> type[Machine]:
-    """Return the machine that drives the products of a factory."""
+def machine_for(subject: Factory | Adapter) -> type[Machine]:
+    """Return the machine that drives the products of a factory, or of the factory of an adapter of the conformance kit.
+
+    Raises:
+        AdapterError: The adapter lacks something. The machine drives everything there is.
+    """
+    if isinstance(subject, Adapter):
+        for capability, why in subject.lacks.items():
+            raise AdapterError(f"{subject.factory.name} lacks {CAPABILITIES[capability]} ({why}), and the state machine drives everything there is")
+        subject = subject.factory
+    factory = subject
     return type(
         f"Machine[{factory.name}]", (Machine,), {"factory": factory, "limit": factory.limit, "seen": Counter[str](), "broken": list[BrokenPromise]()}
     )

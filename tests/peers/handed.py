@@ -2,7 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any
+
+LACKS = {
+    "consumers": "what it reads is iterated by one",
+    "deadline": "there is no stop(): whoever wants no more drops it",
+    "generator": "there is no such class",
+    "hook": "nothing is called between two epochs",
+    "item seeds": "items draw from random states of their worker",
+    "restart": "one reads it again, which makes all of it anew",
+    "resume": "what there is to save is its own, and not compared",
+    "retry": "a dead worker is not replaced",
+    "shuffle": "orders are drawn by a sampler of its own",
+    "timeout": "iterating takes none",
+}
+"""What whatever is only iterated lacks."""
+
+ADDS = {
+    "stop_may_be_called_at_any_time": "it has no stop()",
+    "start_while_running_is_refused": "it has no start()",
+    "a_fork_of_the_host_leaves_the_run_alone": "a fork of it has no methods that could raise",
+}
+"""What an adapter of it adds."""
 
 
 class Handed:
@@ -23,3 +46,45 @@ class Handed:
         hook = getattr(self.sequence, "on_epoch_end", None)
         if hook is not None:
             hook()
+
+
+class Epochs:
+    """An enqueuer of what is only iterated, an epoch at a time. What it adds is not judged.
+
+    Args:
+        sequence: What is read.
+        epochs: Called with the sequence, workers and the size of the queue; returns all epochs, one after the other.
+    """
+
+    seed = 0
+
+    def __init__(self, sequence: Any, epochs: Callable[[Any, int, int], Iterator[Any]]) -> None:
+        self.sequence, self.epochs = sequence, epochs
+        self.stream: Iterator[Any] | None = None
+
+    def start(self, workers: int = 1, max_queue_size: int = 10) -> None:
+        """Start."""
+        self.stream = self.epochs(self.sequence, workers, max_queue_size)
+
+    def get(self, *, timeout: float | None = None) -> Iterator[Any]:
+        """Return the stream."""
+        assert timeout is None
+        stream = self.stream
+        assert stream is not None
+        for item in stream:
+            yield item
+            if self.stream is not stream:
+                return
+
+    def stop(self, timeout: float | None = None) -> bool:
+        """Drop what is read."""
+        assert timeout is None
+        stream, self.stream = self.stream, None
+        with suppress(ValueError):  # it is being iterated, and ends then
+            if stream is not None:
+                stream.close()  # type: ignore[attr-defined]
+        return True
+
+    def is_running(self) -> bool:
+        """Whether there is something to read."""
+        return self.stream is not None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Literal
 
 from ..subject import Factory
 
@@ -34,11 +34,13 @@ class Check:
         guarantee: Id of the clause whose promise it watches.
         run: Call it with a factory that it applies to; it raises `BrokenPromise` or returns.
         needs: Capabilities without which it does not apply.
+        chance: Whether it judges what is drawn at random, and so could be wrong once in a very great many times.
     """
 
     guarantee: str
     run: Callable[[Factory], None]
     needs: frozenset[str] = frozenset()
+    chance: bool = False
 
     def applies(self, factory: Factory) -> bool:
         """Whether the factory's products promise what it watches."""
@@ -48,3 +50,13 @@ class Check:
     def name(self) -> str:
         """Its claim, as a function name."""
         return self.run.__name__
+
+    @property
+    def level(self) -> Literal["required", "optional", "stochastic"]:
+        """Required of every enqueuer, optional if it is about a capability, stochastic if it judges what is drawn at random."""
+        return "stochastic" if self.chance else "optional" if self.needs else "required"
+
+    @property
+    def why(self) -> str:
+        """What it does, in a line."""
+        return (self.run.__doc__ or "").strip().partition("\n")[0]

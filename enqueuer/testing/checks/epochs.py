@@ -176,8 +176,8 @@ def check_a_run_goes_on_exactly_where_its_state_was_saved(factory: Factory) -> N
 CHECKS: Final = (
     Check("G7", check_the_hook_runs_once_between_two_epochs, frozenset({"hook"})),
     Check("G7", check_without_a_hook_the_next_epoch_is_prefetched, frozenset({"shuffle"})),
-    Check("G8", check_each_epoch_has_an_order_that_depends_on_the_seed_alone, frozenset({"shuffle"})),
-    Check("G8", check_an_unseeded_order_can_be_had_again, frozenset({"restart", "shuffle"})),
-    Check("G9", check_an_item_has_a_seed_of_its_own, frozenset({"item seeds", "shuffle"})),
+    Check("G8", check_each_epoch_has_an_order_that_depends_on_the_seed_alone, frozenset({"shuffle"}), chance=True),
+    Check("G8", check_an_unseeded_order_can_be_had_again, frozenset({"restart", "shuffle"}), chance=True),
+    Check("G9", check_an_item_has_a_seed_of_its_own, frozenset({"item seeds", "shuffle"}), chance=True),
     Check("G27", check_a_run_goes_on_exactly_where_its_state_was_saved, frozenset({"restart", "resume", "shuffle"})),
 )

@@ -15,8 +15,6 @@ from ..twins import TWINS
 
 __all__ = ["OWN", "WATCHED", "Adapter", "AdapterError", "load"]
 
-_NONE: Final[Mapping[str, str]] = {}
-
 
 class AdapterError(ValueError):
     """An adapter that can't be had, or says what can't be."""
@@ -30,11 +28,13 @@ class Adapter:
         factory: How its enqueuers are made. Where the subject's own classes are called otherwise, an adapter wraps them in a few lines.
         lacks: Capability -> why the subject has not got it. Checks that need it do not apply, with that reason. The names are those of
             `enqueuer.testing.checks.CAPABILITIES`. "processes" is lacked by whoever has no `apart` in its factory.
+        adds: Check, or guarantee -> what the adapter does there in place of the subject, which so is not judged: the check does not apply.
         deviations: Check, or guarantee -> why it is not kept on purpose. Such a failure is expected; if it passes, that is told.
     """
 
     factory: Factory
     lacks: Mapping[str, str] = field(default_factory=dict[str, str])
+    adds: Mapping[str, str] = field(default_factory=dict[str, str])
     deviations: Mapping[str, str] = field(default_factory=dict[str, str])
 
     def __post_init__(self) -> None:
@@ -42,20 +42,28 @@ class Adapter:
         if unknown:
             raise AdapterError(f"{self.factory.name} lacks {unknown[0]!r}, which is no capability: there are {', '.join(CAPABILITIES)}")
         known = {check.guarantee for check in CHECKS} | {short(check) for check in CHECKS}
-        unknown = [name for name in self.deviations if name not in known]
-        if unknown:
-            raise AdapterError(f"{self.factory.name} deviates from {unknown[0]!r}, which is neither a guarantee nor a check")
+        for verb, told in (("adds", self.adds), ("deviates from", self.deviations)):
+            unknown = [name for name in told if name not in known]
+            if unknown:
+                raise AdapterError(f"{self.factory.name} {verb} {unknown[0]!r}, which is neither a guarantee nor a check")
 
     def inapplicable(self, check: Check) -> str:
         """Return why a check does not apply, "" if it does."""
         for need in sorted(check.needs):
             if need in self.lacks:
                 return f"it lacks {CAPABILITIES[need]}: {self.lacks[need]}"
+        if added := _told(self.adds, check):
+            return f"the adapter would be judged: {added}"
         return "" if check.applies(self.factory) else f"it lacks {CAPABILITIES['processes']}"
 
     def expected(self, check: Check) -> str:
         """Return why a check is expected to fail, "" if it is not."""
-        return self.deviations.get(short(check), self.deviations.get(check.guarantee, ""))
+        return _told(self.deviations, check)
+
+
+def _told(of: Mapping[str, str], check: Check) -> str:
+    """Return what is told of a check, or else of its guarantee."""
+    return of.get(short(check), of.get(check.guarantee, ""))
 
 
 def short(check: Check) -> str:

@@ -13,13 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TextIO
 
+from ..checks import CHECKS
 from ..terminal import Line, OneLine, show, width, wrap
-from .adapter import OWN, WATCHED, AdapterError
+from .adapter import OWN, WATCHED, AdapterError, short
 from .html import page
 from .report import BAD, Report, Result, Verdict
 from .run import run
 
-__all__ = ["Asked", "answer"]
+__all__ = ["Asked", "answer", "listed"]
 
 SHOWN: Final = {
     Verdict.KEPT: ("kept", ""),
@@ -78,6 +79,17 @@ def answer(asked: Asked, program: str, out: TextIO, err: TextIO) -> int:
     else:
         show(_table(reports) + _told(reports), out)
     return max(report.exit_code for report in reports)
+
+
+def listed(out: TextIO) -> None:
+    """Tell of each check what it claims, how, and what it needs."""
+    lines: list[Line] = []
+    for check in CHECKS:
+        how = check.why.partition(": ")[2]
+        needs = f"; needs {', '.join(sorted(check.needs))}" if check.needs else ""
+        lines += [(text, "bold") for text in wrap(f"{check.guarantee} {short(check).replace('_', ' ')}")]
+        lines += [(text, "") for text in wrap(f"    {how} ({check.level}{needs})")]
+    show(lines, out)
 
 
 def _sum(report: Report) -> str:

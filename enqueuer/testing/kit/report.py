@@ -7,6 +7,7 @@ from collections import Counter
 from dataclasses import asdict, dataclass, field
 from typing import Final
 
+from ..checks import CHECKS
 from ..subject import Note
 
 __all__ = ["Report", "Result", "Verdict"]
@@ -22,6 +23,9 @@ class Verdict(enum.Enum):
     EXPECTED = "expected failure"
     UNEXPECTED = "unexpected pass"
 
+
+DECLARED: Final = {check.name.removeprefix("check_"): {"watches": check.guarantee, "level": check.level} for check in CHECKS}
+"""Check -> the clause that it watches, whatever was seen to be broken, and its level."""
 
 BAD: Final = frozenset({Verdict.BROKEN, Verdict.HANGS, Verdict.UNEXPECTED})
 
@@ -106,6 +110,6 @@ class Report:
     def as_json(self) -> dict[str, object]:
         """Return it as what JSON can say."""
         found: dict[str, object] = asdict(self)
-        found["results"] = [asdict(result) | {"verdict": result.verdict.value} for result in self.results]
+        found["results"] = [asdict(result) | {"verdict": result.verdict.value} | DECLARED[result.check] for result in self.results]
         found["exit_code"] = self.exit_code
         return found

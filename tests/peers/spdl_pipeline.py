@@ -1,0 +1,47 @@
+"""A pipeline of spdl with one stage, in its threads or in a pool of forked processes."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from typing import Any
+
+from handed import ADDS, LACKS, Epochs
+from spdl.pipeline import PipelineBuilder
+
+from enqueuer.testing.kit import Adapter
+from enqueuer.testing.remote import remote
+from enqueuer.testing.subject import Factory
+
+
+def epochs(sequence: Any, workers: int, size: int, *, method: str | None) -> Iterator[Any]:
+    """Read it for ever: a pipeline is one epoch."""
+    pool = ProcessPoolExecutor(workers, multiprocessing.get_context(method)) if method else None
+    try:
+        while True:
+            builder: Any = PipelineBuilder().add_source(range(len(sequence)))
+            builder = builder.pipe(sequence.__getitem__, concurrency=workers, executor=pool, output_order="input").add_sink(size)
+            pipeline = builder.build(num_threads=workers)
+            with pipeline.auto_stop():
+                yield from pipeline
+    finally:
+        if pool is not None:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _adapter(method: str | None) -> Adapter:
+    def apart(sequence: Any, **_: Any) -> Epochs:
+        return Epochs(sequence, partial(epochs, method=method))
+
+    factory = Factory(
+        name=f"spdl 0.8, {method or 'threads'}",
+        ordered=(lambda sequence, **more: apart(remote(sequence), **more)) if method else apart,
+        method=method or "",
+        apart=apart if method else None,
+    )
+    return Adapter(factory=factory, lacks=LACKS, adds=ADDS)
+
+
+threads, fork = _adapter(None), _adapter("fork")
