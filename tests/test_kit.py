@@ -404,6 +404,17 @@ def test_the_adapter_of_the_page_gets_its_verdicts(tmp_path) -> None:
     assert "there is no such class" in report.results[1].what
 
 
+def test_it_runs_in_a_foreign_repository_on_the_installed_package(tmp_path) -> None:
+    page = (Path(__file__).parents[1] / "docs" / "conformance.md").read_text()
+    (tmp_path / "mine.py").write_text(re.findall(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)[0])
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    command = [sys.executable, "-m", "enqueuer", "check", "mine.py:adapter", "--only", "G5", "--json"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    (report,) = json.loads(done.stdout)
+    assert report["counts"]["kept"] == report["counts"]["not applicable"] == 1
+
+
 def test_a_test_suite_may_have_a_test_for_each_check(pytester, subject, monkeypatch) -> None:
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1]))
     target = subject("""

@@ -25,6 +25,14 @@ LACKS = {
 }
 
 
+ADDS = {
+    "stop_with_a_timeout_keeps_it": "stop() returns nothing: whether it is done is found out here",
+    "stop_from_the_runs_own_threads_does_not_wait": "stop() returns nothing",
+    "a_restart_begins_afresh": "a generator is an iterator: what is called for one each time is called here, once",
+    "an_error_in_a_generator_arrives_after_its_items": "the same",
+}
+
+
 class Adapted(Handed, Sequence):
     """What is read, as its classes want it."""
 
@@ -69,7 +77,9 @@ def generator(source: Any, *, processes: bool, random_seed: int | None = None) -
 
 
 threads = Adapter(
-    factory=Factory(name="keras 2.15, threads", ordered=partial(ordered, processes=False), generator=partial(generator, processes=False)), lacks=LACKS
+    factory=Factory(name="keras 2.15, threads", ordered=partial(ordered, processes=False), generator=partial(generator, processes=False)),
+    lacks=LACKS,
+    adds=ADDS,
 )
 
 fork = Adapter(
@@ -81,4 +91,5 @@ fork = Adapter(
         apart=partial(ordered, processes=True),
     ),
     lacks=LACKS,
+    adds=ADDS,
 )
