@@ -358,7 +358,20 @@ def test_the_command_writes_json(capsys) -> None:
     (report,) = json.loads(out)
     assert code == report["exit_code"] == 0
     assert report["counts"]["kept"] == 1
-    assert report["results"][0]["verdict"] == "kept"
+    result = report["results"][0]
+    assert (result["verdict"], result["watches"], result["level"]) == ("kept", "G2", "required")
+
+
+@pytest.mark.parametrize("columns", [40, 120])
+def test_the_command_lists_what_each_check_does(capsys, monkeypatch, columns) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    code, out, err = told(capsys, "--list")
+    assert (code, err) == (0, "")
+    assert all(len(line) <= columns for line in out.splitlines())
+    text = " ".join(out.split())
+    assert all(f"{check.guarantee} {short(check).replace('_', ' ')} " in text for check in CHECKS)
+    assert "(required)" in text
+    assert "(stochastic; needs item seeds, shuffle)" in text
 
 
 def test_the_page_has_the_table_and_a_timeline_of_what_was_seen(capsys, tmp_path) -> None:

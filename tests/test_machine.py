@@ -24,6 +24,7 @@ from hypothesis.errors import Flaky
 from hypothesis.stateful import run_state_machine_as_test
 from process_helpers import children, wait_for
 
+from enqueuer.testing.kit.adapter import Adapter, AdapterError
 from enqueuer.testing.machine import Machine, machine_for, register_profiles
 from enqueuer.testing.subject import PROCESSES, REFERENCE, BrokenPromise, Factory, MakeGeneratorOf, MakeOrderedOf, Numbers, processes
 from enqueuer.testing.twins import TWINS, Twin
@@ -234,3 +235,9 @@ def test_a_twin_is_found_in_process_mode_too(twin_apart: Twin) -> None:
 def test_every_twin_that_must_be_found_is_there() -> None:
     assert {twin.name for twin in TWINS} >= {*FOUND, *FOUND_APART_ONLY}
     assert {*FOUND} >= {*FOUND_APART} | MISSED_APART
+
+
+def test_an_adapter_is_driven_if_it_lacks_nothing() -> None:
+    assert machine_for(Adapter(factory=REFERENCE)).factory is REFERENCE
+    with pytest.raises(AdapterError, match=r"lacks get\(timeout=\.\.\.\) \(none\), and the state machine drives everything"):
+        machine_for(Adapter(factory=REFERENCE, lacks={"timeout": "none"}))

@@ -13,7 +13,7 @@ from ..checks import CAPABILITIES, CHECKS, Check
 from ..subject import LIMIT, PROCESSES, REFERENCE, Factory
 from ..twins import TWINS
 
-__all__ = ["OWN", "WATCHED", "Adapter", "AdapterError", "load"]
+__all__ = ["LEVELS", "OWN", "WATCHED", "Adapter", "AdapterError", "load"]
 
 
 class AdapterError(ValueError):
@@ -73,6 +73,9 @@ def short(check: Check) -> str:
 
 WATCHED: Final = {short(check): check.guarantee for check in CHECKS}
 """Check -> the clause that it watches, whatever was seen to be broken."""
+
+LEVELS: Final = {short(check): check.level for check in CHECKS}
+"""Check -> its level."""
 
 OWN: Final = {"threads": REFERENCE, **PROCESSES}
 """This package itself, by mode."""

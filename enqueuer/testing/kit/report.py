@@ -7,8 +7,8 @@ from collections import Counter
 from dataclasses import asdict, dataclass, field
 from typing import Final
 
-from ..checks import CHECKS
 from ..subject import Note
+from .adapter import LEVELS, WATCHED
 
 __all__ = ["Report", "Result", "Verdict"]
 
@@ -23,9 +23,6 @@ class Verdict(enum.Enum):
     EXPECTED = "expected failure"
     UNEXPECTED = "unexpected pass"
 
-
-DECLARED: Final = {check.name.removeprefix("check_"): {"watches": check.guarantee, "level": check.level} for check in CHECKS}
-"""Check -> the clause that it watches, whatever was seen to be broken, and its level."""
 
 BAD: Final = frozenset({Verdict.BROKEN, Verdict.HANGS, Verdict.UNEXPECTED})
 
@@ -110,6 +107,11 @@ class Report:
     def as_json(self) -> dict[str, object]:
         """Return it as what JSON can say."""
         found: dict[str, object] = asdict(self)
-        found["results"] = [asdict(result) | {"verdict": result.verdict.value} | DECLARED[result.check] for result in self.results]
+        found["results"] = [_row(result) for result in self.results]
         found["exit_code"] = self.exit_code
         return found
+
+
+def _row(result: Result) -> dict[str, object]:
+    row: dict[str, object] = asdict(result)
+    return row | {"verdict": result.verdict.value, "watches": WATCHED[result.check], "level": LEVELS[result.check]}
