@@ -6,6 +6,9 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any
 
+from enqueuer.testing.remote import remote
+from enqueuer.testing.subject import Factory
+
 LACKS = {
     "consumers": "what it reads is iterated by one",
     "deadline": "there is no stop(): whoever wants no more drops it",
@@ -89,3 +92,15 @@ class Epochs:
     def is_running(self) -> bool:
         """Whether there is something to read."""
         return self.stream is not None
+
+
+def iterated(name: str, method: str | None, epochs: Callable[[Any, int, int], Iterator[Any]]) -> Factory:
+    """Return the factory of what is only iterated: in threads, or with worker processes of a start method."""
+
+    def apart(sequence: Any, **_: Any) -> Epochs:
+        return Epochs(sequence, epochs)
+
+    name = f"{name}, {method or 'threads'}"
+    if method is None:
+        return Factory(name=name, ordered=apart)
+    return Factory(name=name, ordered=lambda sequence, **more: apart(remote(sequence), **more), method=method, apart=apart)

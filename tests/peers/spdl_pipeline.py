@@ -8,12 +8,10 @@ from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from typing import Any
 
-from handed import ADDS, LACKS, Epochs
+from handed import ADDS, LACKS, iterated
 from spdl.pipeline import PipelineBuilder
 
 from enqueuer.testing.kit import Adapter
-from enqueuer.testing.remote import remote
-from enqueuer.testing.subject import Factory
 
 
 def epochs(sequence: Any, workers: int, size: int, *, method: str | None) -> Iterator[Any]:
@@ -32,16 +30,7 @@ def epochs(sequence: Any, workers: int, size: int, *, method: str | None) -> Ite
 
 
 def _adapter(method: str | None) -> Adapter:
-    def apart(sequence: Any, **_: Any) -> Epochs:
-        return Epochs(sequence, partial(epochs, method=method))
-
-    factory = Factory(
-        name=f"spdl 0.8, {method or 'threads'}",
-        ordered=(lambda sequence, **more: apart(remote(sequence), **more)) if method else apart,
-        method=method or "",
-        apart=apart if method else None,
-    )
-    return Adapter(factory=factory, lacks=LACKS, adds=ADDS)
+    return Adapter(factory=iterated("spdl 0.8", method, partial(epochs, method=method)), lacks=LACKS, adds=ADDS)
 
 
 threads, fork = _adapter(None), _adapter("fork")

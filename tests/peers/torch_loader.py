@@ -6,12 +6,10 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
-from handed import ADDS, LACKS, Epochs, Handed
+from handed import ADDS, LACKS, Handed, iterated
 from torch.utils.data import DataLoader, Dataset
 
 from enqueuer.testing.kit import Adapter
-from enqueuer.testing.remote import remote
-from enqueuer.testing.subject import Factory
 
 
 class Adapted(Handed, Dataset):  # type: ignore[type-arg]
@@ -38,11 +36,12 @@ def epochs(sequence: Any, workers: int, size: int, *, method: str) -> Iterator[A
 
 
 def _adapter(method: str) -> Adapter:
-    def apart(sequence: Any, **_: Any) -> Epochs:
-        return Epochs(sequence, partial(epochs, method=method))
-
-    factory = Factory(name=f"torch 2.13, {method}", ordered=lambda sequence, **more: apart(remote(sequence), **more), method=method, apart=apart)
-    return Adapter(factory=factory, lacks=LACKS, adds=ADDS, deviations={"G3": "None is an item as any other"})
+    return Adapter(
+        factory=iterated("torch 2.13", method, partial(epochs, method=method)),
+        lacks=LACKS,
+        adds=ADDS,
+        deviations={"G3": "None is an item as any other"},
+    )
 
 
 fork, spawn = _adapter("fork"), _adapter("spawn")
