@@ -80,9 +80,9 @@ EACH: Final = ",".join(ALL)
 MIB: Final = 1 << 20
 
 ROWS: Final = (
-    Row("thread tiny", _row("thread", "tiny", 5000), ("queue", *THREADED), {"tfk,k3,grain": 5.0, "queue": 1 / 1.3}),
+    Row("thread tiny", _row("thread", "tiny", 20_000), ("queue", *THREADED), {"tfk,k3,grain": 5.0, "queue": 1 / 1.3}),
     Row("thread tiny, 8 workers, queue 2", _row("thread", "tiny", 3000, workers=8, queue=2), THREADED, {",".join(THREADED): 1.0}),
-    Row("process tiny", _row("process", "tiny", 3000), ALL, {EACH: 2.0}),
+    Row("process tiny", _row("process", "tiny", 10_000), ALL, {EACH: 2.0}),
     Row("process 1 MiB", _row("process", str(MIB), 300), ALL, {EACH: 5.0}),
     Row("process 1 MiB, torch has tensors", _row("process", str(MIB), 300, theirs="tensor"), ("torch",), {"torch": 1.0}),
     Row("process 16 MiB", _row("process", str(16 * MIB), 60), ("limit", *ALL), {EACH: 2.0, "limit": 1 / 1.5}),
@@ -91,8 +91,8 @@ ROWS: Final = (
     Row("epochs of 10, thread, hook", _row("thread", "tiny", 60, "epochs", epoch=10, hook=True), ("tfk", "k3"), {"tfk": 10.0}),
     Row("epochs of 10, process, hook", _row("process", "tiny", 60, "epochs", epoch=10, hook=True), ("tfk", "torch"), {"tfk": 10.0, "torch": 1.0}),
     Row("epochs of 10, process", _row("process", "tiny", 60, "epochs", epoch=10), ("torch", "grain"), {"torch,grain": 1.0}),
-    Row("epochs of 10, thread, no hook", _row("thread", "tiny", 5000, "epochs", epoch=10), ("whole",), {"whole": 0.95}),
-    Row("epochs of 10, process, no hook", _row("process", "tiny", 3000, "epochs", epoch=10), ("whole",), {"whole": 0.95}),
+    Row("epochs of 10, thread, no hook", _row("thread", "tiny", 20_000, "epochs", epoch=10), ("whole",), {"whole": 0.95}),
+    Row("epochs of 10, process, no hook", _row("process", "tiny", 20_000, "epochs", epoch=10), ("whole",), {"whole": 0.95}),
     Row("start, thread", _row("thread", "tiny", 1, "start"), THREADED, {",".join(THREADED): 1.0}),
     Row("start, process", _row("process", "tiny", 1, "start"), ALL, {EACH: 1.0}),
     Row("stop, thread", _row("thread", "tiny", 1, "stop", fill=0.2), ("tfk", "k3", "grain", "spdl"), {"tfk,k3,grain,spdl": 1.0}),

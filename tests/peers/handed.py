@@ -26,7 +26,6 @@ LACKS = {
 ADDS = {
     "stop_may_be_called_at_any_time": "it has no stop()",
     "start_while_running_is_refused": "it has no start()",
-    "every_next_returns": "several consumers would share one iterator",
     "a_fork_of_the_host_leaves_the_run_alone": "a fork of it has no methods that could raise",
 }
 """What an adapter of it adds."""

@@ -4,7 +4,7 @@
     nox -s peers -- --only 'tfk*'         some of them
     nox -s peers -- --page                the page alone
 
-What came of each is kept in docs/peers.json, and the page is made of that. A peer is run again once its adapter has changed, or the kit.
+What came of each is kept in docs/peers.json, and the page is made of that. A peer is run again once its adapter has changed, or what judges it.
 """
 
 from __future__ import annotations
@@ -52,8 +52,9 @@ MARKS: Final = {
 def state(target: str) -> str:
     """Return a hash of what the verdicts depend on, besides the peer."""
     digest = hashlib.sha256(target.encode())
-    files = [HERE / "handed.py", HERE / f"{target.partition(':')[0]}.py", *sorted((ROOT / "enqueuer" / "testing").rglob("*.py"))]
-    for path in files:
+    testing = ROOT / "enqueuer" / "testing"
+    judges = [testing / "subject.py", testing / "remote.py", *(testing / "kit" / f"{name}.py" for name in ("adapter", "judge", "run", "watch"))]
+    for path in [HERE / "handed.py", HERE / f"{target.partition(':')[0]}.py", *judges, *sorted((testing / "checks").glob("*.py"))]:
         digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
 

@@ -7,6 +7,7 @@
     report       verdicts, results, JSON
     html         the same as one page, with timelines
     fixture      a test for each check; needs pytest
+    validated    an enqueuer for a real program, which tells as soon as it sees a promise broken: `validated()`
     command      what `python -m enqueuer check` prints
 
 Nothing else of it needs pytest, and nothing Hypothesis.
@@ -17,5 +18,6 @@ from __future__ import annotations
 from .adapter import Adapter
 from .report import Report, Result, Verdict
 from .run import run
+from .validated import validated
 
-__all__ = ["Adapter", "Report", "Result", "Verdict", "run"]
+__all__ = ["Adapter", "Report", "Result", "Verdict", "run", "validated"]
