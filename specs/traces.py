@@ -553,6 +553,7 @@ SEEN: Final = {
     "Lingering": ONE,
     "LostWakeUp": ONE,
     "OffByOne": ONE,
+    "OthersForgotten": replace(ONE, consumers=2, odd={0: "late"}),
     "StopIterationEndsTheStream": replace(ONE, odd={1: "ends"}),
     "TakenTwice": ONE,
     "TrueAlways": replace(ONE, ending="timed"),

@@ -42,6 +42,7 @@ FOUND = [
     ("Lingering", "G20", "plain", 1, 0),
     ("NobodyRings", "G20", "drop", 1, 0),
     ("LostWakeUp", "G21", "plain-q1", 1, 0),
+    ("OthersForgotten", "G21", "consumers", 11, 0),
     ("NativeGenerator", "G22", "interrupt", 55, 1),
     ("OneConsumerWoken", "G22", "leave", 771, 2),
     ("TakenTwice", "G24", "consumers", 59, 1),

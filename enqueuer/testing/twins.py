@@ -26,7 +26,7 @@ from .._plan import item_seed as seed_of
 from .._processes import Processes, Workers, _Died, _Worker
 from .._run import Run, Terms
 from .._shared import Slot
-from .._types import Compute, Engine, Lock, Process
+from .._types import Compute, Engine, Lock, Parker, Process
 from .._window import NOTHING, Window
 from ..errors import BorderError, WorkerDiedError
 from .subject import Factory, MakeGenerator, MakeOrdered, MakeOrderedOf, processes
@@ -269,6 +269,24 @@ class OneConsumerWoken(Run[T]):
             parker.unpark()
             del self._takers[parker]
         return None
+
+
+class OthersForgotten(Run[T]):
+    """An item wakes one of the consumers that wait; the others are forgotten until the run is over."""
+
+    def __init__(self, terms: Terms[T], owner: object) -> None:
+        self.forgotten: list[Parker] = []
+        super().__init__(terms, owner)
+
+    def _wake_takers(self) -> None:
+        if not self._over():
+            self.forgotten += list(self._takers)[1:]
+            for parker in self.forgotten:
+                self._takers.pop(parker, None)
+        else:
+            for parker in self.forgotten:
+                parker.unpark()
+        super()._wake_takers()
 
 
 class StragglersHandOver(Run[T]):
@@ -851,6 +869,7 @@ TWINS: Final = (
     _engine("G20", LeavesAProcess, "stop() left the processes"),
     _engine("G20", DeafToTheLifeline, "the parent was killed, and the processes"),
     _run("G21", LostWakeUp, "got stuck after [1] items"),
+    _run("G21", OthersForgotten, "and 2 consumers the consumers got stuck"),
     _face("G22", NativeGenerator, "the stream ended after 0 of 4"),
     _face("G23", ArgumentsMended, "start(0, 10) gave None"),
     _window("G24", TakenTwice, "not each of 600 items once"),
