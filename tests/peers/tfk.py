@@ -23,14 +23,15 @@ LACKS = {
     "shuffle": "orders are drawn from the global random state, and no seed is kept",
     "timeout": "get() takes none",
 }
-
-
 ADDS = {
     "stop_with_a_timeout_keeps_it": "stop() returns nothing: whether it is done is found out here",
     "stop_from_the_runs_own_threads_does_not_wait": "stop() returns nothing",
     "a_restart_begins_afresh": "a generator is an iterator: what is called for one each time is called here, once",
     "an_error_in_a_generator_arrives_after_its_items": "the same",
 }
+
+
+COPIES = {"nones_of_a_generator_are_skipped": "its workers iterate copies, and nothing tells one which share is its own"}
 
 
 class Adapted(Handed, Sequence):
@@ -91,5 +92,5 @@ fork = Adapter(
         apart=partial(ordered, processes=True),
     ),
     lacks=LACKS,
-    adds=ADDS,
+    adds=ADDS | COPIES,
 )

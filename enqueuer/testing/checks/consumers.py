@@ -40,9 +40,11 @@ def _returns(factory: Factory, shapes: Iterable[tuple[int, int, int]]) -> None:
             ]
             for thread in threads:
                 thread.start()
-            deadline = time.monotonic() + factory.limit
-            for thread in threads:
-                thread.join(max(0.0, deadline - time.monotonic()))
+            before: list[int] = []
+            while counts != before and any(thread.is_alive() for thread in threads):  # slow is not stuck
+                before, until = list(counts), time.monotonic() + factory.limit
+                for thread in threads:
+                    thread.join(max(0.0, until - time.monotonic()))
             shape = f"{workers} workers, a queue of {size} and {consumers} consumers"
             promise(counts == [300] * consumers, "G21", f"with {shape} the consumers got stuck after {counts} items of 300 each")
 

@@ -13,7 +13,7 @@ from ..checks import CAPABILITIES, CHECKS, Check
 from ..subject import LIMIT, PROCESSES, REFERENCE, Factory
 from ..twins import TWINS
 
-__all__ = ["LEVELS", "OWN", "WATCHED", "Adapter", "AdapterError", "load"]
+__all__ = ["BY_NAME", "OWN", "Adapter", "AdapterError", "load"]
 
 
 class AdapterError(ValueError):
@@ -71,11 +71,8 @@ def short(check: Check) -> str:
     return check.name.removeprefix("check_")
 
 
-WATCHED: Final = {short(check): check.guarantee for check in CHECKS}
-"""Check -> the clause that it watches, whatever was seen to be broken."""
-
-LEVELS: Final = {short(check): check.level for check in CHECKS}
-"""Check -> its level."""
+BY_NAME: Final = {short(check): check for check in CHECKS}
+"""The checks. The clause that one watches stays the same, whatever it has seen to be broken."""
 
 OWN: Final = {"threads": REFERENCE, **PROCESSES}
 """This package itself, by mode."""

@@ -15,7 +15,7 @@ from typing import Final, TextIO
 
 from ..checks import CHECKS
 from ..terminal import Line, OneLine, show, width, wrap
-from .adapter import OWN, WATCHED, AdapterError, short
+from .adapter import BY_NAME, OWN, AdapterError, short
 from .html import page
 from .report import BAD, Report, Result, Verdict
 from .run import run
@@ -113,7 +113,7 @@ def _table(reports: Sequence[Report]) -> list[Line]:
         lines.append((" " * left + "".join(f"  {head:>{size}}" for head, size in zip(heads, sizes, strict=True)), "dim"))
     watched = ""
     for row in rows:
-        guarantee = WATCHED[row[0].check]
+        guarantee = BY_NAME[row[0].check].guarantee
         mark, watched = f"{guarantee if guarantee != watched else '':4} ", guarantee
         words = [SHOWN[result.verdict][0] for result in row]
         style = next((SHOWN[result.verdict][1] for result in row if result.verdict in BAD), "")

@@ -11,7 +11,7 @@ from typing import Final
 
 from ...guarantees import CONTRACT
 from ..subject import Note
-from .adapter import WATCHED
+from .adapter import BY_NAME
 from .report import BAD, Report, Result, Verdict
 
 __all__ = ["page"]
@@ -80,7 +80,7 @@ def _matrix(reports: Sequence[Report]) -> str:
     rows = [f"<tr><th></th><th>check</th>{''.join(f'<th>{escape(report.subject)}</th>' for report in reports)}</tr>"]
     last = ""
     for row in zip(*(report.results for report in reports), strict=True):
-        guarantee = WATCHED[row[0].check]
+        guarantee = BY_NAME[row[0].check].guarantee
         cells: list[str] = []
         for report, result in zip(reports, row, strict=True):
             word = escape(result.verdict.value)

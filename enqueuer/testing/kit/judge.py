@@ -21,7 +21,7 @@ from typing import TypedDict
 
 from ..checks import CHECKS
 from ..subject import NOTES, BrokenPromise, Note
-from .adapter import Adapter, limited, load, short
+from .adapter import BY_NAME, Adapter, limited, load, short
 
 __all__ = ["Answer", "Request"]
 
@@ -82,7 +82,7 @@ def _answer(request: Request) -> Answer:
 
 
 def _judged(adapter: Adapter, request: Request) -> Answer:
-    (check,) = (check for check in CHECKS if short(check) == request["check"])
+    check = BY_NAME[request["check"]]
     if adapter.factory.method:
         _helpers(adapter.factory.method)
     try:

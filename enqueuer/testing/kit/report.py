@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Final
 
 from ..subject import Note
-from .adapter import LEVELS, WATCHED
+from .adapter import BY_NAME
 
 __all__ = ["Report", "Result", "Verdict"]
 
@@ -114,4 +114,5 @@ class Report:
 
 def _row(result: Result) -> dict[str, object]:
     row: dict[str, object] = asdict(result)
-    return row | {"verdict": result.verdict.value, "watches": WATCHED[result.check], "level": LEVELS[result.check]}
+    check = BY_NAME[result.check]
+    return row | {"verdict": result.verdict.value, "watches": check.guarantee, "level": check.level}
