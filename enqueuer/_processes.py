@@ -395,7 +395,8 @@ class Processes(Generic[T]):
         """Start the first worker processes, before there are worker threads."""
         context = start_method(self._asked.context)
         self._context, self._count, self._ahead = context, workers, ahead
-        _prepare(context)
+        with _undecided():
+            _prepare(context)
         for number in range(workers):
             if self._halted:  # stopped meanwhile
                 return
@@ -565,7 +566,7 @@ class Processes(Generic[T]):
             make = cast("_MakesProcess", context.Process)  # type: ignore[attr-defined]
             process = make(target=serve, args=(pipe, lifeline, desk, Parcel(self._compute), orders), name=f"enqueuer-worker-{number}", daemon=False)
             _spare_descriptors()
-            with _uninterrupted():
+            with _uninterrupted(), _undecided():
                 process.start()
             _bind(lifeline.fileno(), process.pid or 0)  # it may take long to come up, and sees to that itself only then
             # G25: it is ours alone; multiprocessing would wait for it at exit, in forks of this process, too
@@ -649,6 +650,28 @@ def _spare_descriptors() -> None:
         for _ in range(2):
             for end in os.pipe():
                 opened.callback(os.close, end)
+
+
+_deciding: Final[list[None]] = []
+"""One for each start under way before which the host had not chosen a start method."""
+
+
+@contextlib.contextmanager
+def _undecided() -> Generator[None]:
+    """Leave the choice of a start method to the host (G25): multiprocessing makes it for good as soon as it tells a child what it is."""
+    import multiprocessing
+
+    default = multiprocessing.get_all_start_methods()[0]
+    if multiprocessing.get_start_method(allow_none=True) is not None and not _deciding:
+        yield
+        return
+    _deciding.append(None)
+    try:
+        yield
+    finally:
+        if multiprocessing.get_start_method(allow_none=True) == default:  # another one the host has chosen meanwhile
+            multiprocessing.set_start_method(None, force=True)
+        _deciding.pop()
 
 
 @contextlib.contextmanager

@@ -542,17 +542,28 @@ def test_a_context_is_a_name_or_an_object() -> None:
     assert multiprocessing.get_start_method(allow_none=True) == chosen
 
 
-def test_the_hosts_choice_is_asked_at_each_start_and_left_open() -> None:
-    """G25."""
-    text = """
+@pytest.mark.parametrize("method", [None, "fork", "spawn", "forkserver"])
+def test_the_hosts_choice_is_asked_at_each_start_and_left_open(method) -> None:
+    """G25: also where multiprocessing would make it, when it tells a child of another method; and if starts meet."""
+    text = f"""
         import multiprocessing
+        import threading
         from enqueuer import OrderedEnqueuer
-        if __name__ == "__main__":
-            enqueuer = OrderedEnqueuer(range(3), True)
-            enqueuer.start()
+        def run():
+            enqueuer = OrderedEnqueuer(range(3), True, context={method!r})
+            enqueuer.start(2)
             assert next(enqueuer.get()) == 0
             enqueuer.stop()
+        if __name__ == "__main__":
+            run()
             assert multiprocessing.get_start_method(allow_none=True) is None
+            threads = [threading.Thread(target=run) for _ in range(3)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+            assert multiprocessing.get_start_method(allow_none=True) is None
+            enqueuer = OrderedEnqueuer(range(3), True)
             multiprocessing.set_start_method("fork")
             enqueuer.start()
             assert next(enqueuer.get()) == 0
