@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import re
 import subprocess
@@ -452,3 +453,13 @@ def test_a_test_suite_may_have_a_test_for_each_check(pytester, subject, monkeypa
 def test_names_of_checks_are_unique() -> None:
     assert len({short(check) for check in CHECKS}) == len(CHECKS)
     assert isinstance(load("threads"), Adapter)
+
+
+def test_a_semaphore_that_is_used_is_nobodys_left_over() -> None:
+    """Its memory is mapped under another name than its own."""
+    before = {path.name for path in watch.SHARED.iterdir()}
+    semaphore = multiprocessing.get_context("spawn").Semaphore(1)
+    names = {path.name for path in watch.SHARED.iterdir()} - before
+    assert names
+    assert not watch._unused(names)
+    del semaphore

@@ -2,30 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
 import grain
-from handed import ADDS, LACKS, iterated
+from handed import ADDS, LACKS, Again, iterated
 
 from enqueuer.testing.kit import Adapter
 
 
-def epochs(sequence: Any, workers: int, size: int, *, method: str | None) -> Iterator[Any]:
+def read(sequence: Any, workers: int, size: int, *, method: str | None) -> Again:
     """Read it for ever."""
     dataset = grain.MapDataset.range(len(sequence)).map(sequence.__getitem__)
     if method is None:  # it spawns
-        yield from dataset.repeat().to_iter_dataset(grain.ReadOptions(num_threads=workers, prefetch_buffer_size=size))
-        return
+        return Again(partial(iter, dataset.repeat().to_iter_dataset(grain.ReadOptions(num_threads=workers, prefetch_buffer_size=size))))
     options = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=max(1, size // workers))
-    read = dataset.to_iter_dataset(grain.ReadOptions(num_threads=0, prefetch_buffer_size=0)).mp_prefetch(options)
-    while True:
-        yield from read
+    epochs = dataset.to_iter_dataset(grain.ReadOptions(num_threads=0, prefetch_buffer_size=0)).mp_prefetch(options)
+    return Again(partial(iter, epochs))
 
 
 def _adapter(method: str | None) -> Adapter:
-    return Adapter(factory=iterated("grain 0.2.18", method, partial(epochs, method=method)), lacks=LACKS, adds=ADDS)
+    return Adapter(factory=iterated("grain 0.2.18", method, partial(read, method=method)), lacks=LACKS, adds=ADDS)
 
 
 threads, spawn = _adapter(None), _adapter("spawn")

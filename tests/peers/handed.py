@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from typing import Any
 
 from enqueuer.testing.remote import remote
@@ -24,8 +23,10 @@ LACKS = {
 """What whatever is only iterated lacks."""
 
 ADDS = {
+    "G4": "its queues are set otherwise, and nothing says how many items are ahead together",
     "stop_may_be_called_at_any_time": "it has no stop()",
     "start_while_running_is_refused": "it has no start()",
+    "an_empty_sequence_is_a_clear_error": "it is read again and again here",
     "a_fork_of_the_host_leaves_the_run_alone": "a fork of it has no methods that could raise",
 }
 """What an adapter of it adds."""
@@ -51,53 +52,93 @@ class Handed:
             hook()
 
 
-class Epochs:
-    """An enqueuer of what is only iterated, an epoch at a time. What it adds is not judged.
+class Again:
+    """Reads something again and again; the first time has begun when it is made. No generator, which an interrupt would end.
+
+    Args:
+        begin: Begins to read, once for each epoch.
+        end: Called when nobody wants any more.
+    """
+
+    def __init__(self, begin: Callable[[], Iterator[Any]], end: Callable[[], object] = tuple) -> None:
+        self.begin: Callable[[], Iterator[Any]] | None = begin
+        self.end = end
+        self.epoch = begin()
+
+    def __iter__(self) -> Iterator[Any]:
+        return self
+
+    def __next__(self) -> Any:
+        while True:
+            try:
+                return next(self.epoch)
+            except StopIteration:
+                if self.begin is None:
+                    raise
+                self.epoch = self.begin()
+
+    def close(self) -> None:
+        """Drop what is read; who is waiting for an item gets that."""
+        self.begin, self.epoch = None, iter(())
+        self.end()
+
+
+class Stream:
+    """The items of one run of an enqueuer."""
+
+    def __init__(self, owner: Enqueuer) -> None:
+        self.owner, self.read = owner, owner.read
+
+    def __iter__(self) -> Iterator[Any]:
+        return self
+
+    def __next__(self) -> Any:
+        if self.read is None or self.owner.read is not self.read:
+            raise StopIteration
+        return next(self.read)
+
+
+class Enqueuer:
+    """An enqueuer of what is only iterated. What it adds is not judged.
 
     Args:
         sequence: What is read.
-        epochs: Called with the sequence, workers and the size of the queue; returns all epochs, one after the other.
+        read: Called with the sequence, workers and the size of the queue; begins to read.
     """
 
     seed = 0
 
-    def __init__(self, sequence: Any, epochs: Callable[[Any, int, int], Iterator[Any]]) -> None:
-        self.sequence, self.epochs = sequence, epochs
-        self.stream: Iterator[Any] | None = None
+    def __init__(self, sequence: Any, read: Callable[[Any, int, int], Again]) -> None:
+        self.sequence, self.begin = sequence, read
+        self.read: Again | None = None
 
     def start(self, workers: int = 1, max_queue_size: int = 10) -> None:
         """Start."""
-        self.stream = self.epochs(self.sequence, workers, max_queue_size)
+        self.read = self.begin(self.sequence, workers, max_queue_size)
 
     def get(self, *, timeout: float | None = None) -> Iterator[Any]:
         """Return the stream."""
         assert timeout is None
-        stream = self.stream
-        assert stream is not None
-        for item in stream:
-            yield item
-            if self.stream is not stream:
-                return
+        return Stream(self)
 
     def stop(self, timeout: float | None = None) -> bool:
         """Drop what is read."""
         assert timeout is None
-        stream, self.stream = self.stream, None
-        with suppress(ValueError):  # it is being iterated, and ends then
-            if stream is not None:
-                stream.close()  # type: ignore[attr-defined]
+        read, self.read = self.read, None
+        if read is not None:
+            read.close()
         return True
 
     def is_running(self) -> bool:
         """Whether there is something to read."""
-        return self.stream is not None
+        return self.read is not None
 
 
-def iterated(name: str, method: str | None, epochs: Callable[[Any, int, int], Iterator[Any]]) -> Factory:
+def iterated(name: str, method: str | None, read: Callable[[Any, int, int], Again]) -> Factory:
     """Return the factory of what is only iterated: in threads, or with worker processes of a start method."""
 
-    def apart(sequence: Any, **_: Any) -> Epochs:
-        return Epochs(sequence, epochs)
+    def apart(sequence: Any, **_: Any) -> Enqueuer:
+        return Enqueuer(sequence, read)
 
     name = f"{name}, {method or 'threads'}"
     if method is None:

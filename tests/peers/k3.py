@@ -30,6 +30,15 @@ LACKS = {
 }
 
 
+ADDS = {
+    "items_that_are_none_are_skipped": "an epoch ends here where as many items were taken as there are, as in its data adapter",
+    "the_hook_runs_once_between_two_epochs": "it is called here, as its trainer does",
+    "an_error_between_epochs_arrives_where_the_epoch_would_have_begun": "the same",
+    "a_hook_that_spoils_the_sequence_is_told": "the same",
+    "an_empty_sequence_is_a_clear_error": "epochs are counted here",
+}
+
+
 class Adapted(Handed, PyDataset):
     """What is read, as its classes want it."""
 
@@ -45,7 +54,8 @@ class Enqueuer:
 
     def start(self, workers: int = 1, max_queue_size: int = 10) -> None:
         """Start."""
-        self.inner = OrderedEnqueuer(self.dataset, workers, use_multiprocessing=self.processes, max_queue_size=max_queue_size)
+        if not self.is_running():
+            self.inner = OrderedEnqueuer(self.dataset, workers, use_multiprocessing=self.processes, max_queue_size=max_queue_size)
         self.inner.start()
 
     def get(self, *, timeout: float | None = None) -> Iterator[Any]:
@@ -74,7 +84,7 @@ def ordered(sequence: Any, *, processes: bool, shuffle: bool = False, seed: int 
     return Enqueuer(sequence, processes=processes)
 
 
-threads = Adapter(factory=Factory(name="keras 3.15, threads", ordered=partial(ordered, processes=False)), lacks=LACKS)
+threads = Adapter(factory=Factory(name="keras 3.15, threads", ordered=partial(ordered, processes=False)), lacks=LACKS, adds=ADDS)
 
 fork = Adapter(
     factory=Factory(
@@ -84,4 +94,5 @@ fork = Adapter(
         apart=partial(ordered, processes=True),
     ),
     lacks=LACKS,
+    adds=ADDS,
 )

@@ -8,29 +8,50 @@ from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from typing import Any
 
-from handed import ADDS, LACKS, iterated
+from handed import ADDS, LACKS, Again, iterated
 from spdl.pipeline import PipelineBuilder
 
 from enqueuer.testing.kit import Adapter
 
 
-def epochs(sequence: Any, workers: int, size: int, *, method: str | None) -> Iterator[Any]:
+class Pipelines:
+    """A pipeline for each epoch, one after the other, and the pool that they have in common."""
+
+    def __init__(self, sequence: Any, workers: int, size: int, *, method: str | None) -> None:
+        self.sequence, self.workers, self.size = sequence, workers, size
+        self.pool = ProcessPoolExecutor(workers, multiprocessing.get_context(method)) if method else None
+        self.pipeline: Any = None
+
+    def begin(self) -> Iterator[Any]:
+        """Begin the next."""
+        self.stop()
+        builder: Any = PipelineBuilder().add_source(range(len(self.sequence)))
+        builder = builder.pipe(self.sequence.__getitem__, concurrency=self.workers, executor=self.pool, output_order="input")
+        self.pipeline = builder.add_sink(self.size).build(num_threads=self.workers)
+        self.pipeline.start()
+        return self.pipeline.get_iterator()
+
+    def stop(self) -> None:
+        """Stop the latest."""
+        pipeline, self.pipeline = self.pipeline, None
+        if pipeline is not None:
+            pipeline.stop()
+
+    def end(self) -> None:
+        """End all."""
+        self.stop()
+        if self.pool is not None:
+            self.pool.shutdown(wait=True, cancel_futures=True)
+
+
+def read(sequence: Any, workers: int, size: int, *, method: str | None) -> Again:
     """Read it for ever: a pipeline is one epoch."""
-    pool = ProcessPoolExecutor(workers, multiprocessing.get_context(method)) if method else None
-    try:
-        while True:
-            builder: Any = PipelineBuilder().add_source(range(len(sequence)))
-            builder = builder.pipe(sequence.__getitem__, concurrency=workers, executor=pool, output_order="input").add_sink(size)
-            pipeline = builder.build(num_threads=workers)
-            with pipeline.auto_stop():
-                yield from pipeline
-    finally:
-        if pool is not None:
-            pool.shutdown(wait=True, cancel_futures=True)
+    pipelines = Pipelines(sequence, workers, size, method=method)
+    return Again(pipelines.begin, pipelines.end)
 
 
 def _adapter(method: str | None) -> Adapter:
-    return Adapter(factory=iterated("spdl 0.8", method, partial(epochs, method=method)), lacks=LACKS, adds=ADDS)
+    return Adapter(factory=iterated("spdl 0.8", method, partial(read, method=method)), lacks=LACKS, adds=ADDS)
 
 
 threads, fork = _adapter(None), _adapter("fork")

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
-from handed import ADDS, LACKS, Handed, iterated
+from handed import ADDS, LACKS, Again, Handed, iterated
 from torch.utils.data import DataLoader, Dataset
 
 from enqueuer.testing.kit import Adapter
@@ -20,7 +19,7 @@ def _identity(item: Any) -> Any:
     return item
 
 
-def epochs(sequence: Any, workers: int, size: int, *, method: str) -> Iterator[Any]:
+def read(sequence: Any, workers: int, size: int, *, method: str) -> Again:
     """Read it for ever."""
     loader: Any = DataLoader(
         Adapted(sequence),
@@ -31,13 +30,12 @@ def epochs(sequence: Any, workers: int, size: int, *, method: str) -> Iterator[A
         multiprocessing_context=method,
         persistent_workers=True,
     )
-    while True:
-        yield from loader
+    return Again(partial(iter, loader))
 
 
 def _adapter(method: str) -> Adapter:
     return Adapter(
-        factory=iterated("torch 2.13", method, partial(epochs, method=method)),
+        factory=iterated("torch 2.13", method, partial(read, method=method)),
         lacks=LACKS,
         adds=ADDS,
         deviations={"G3": "None is an item as any other"},

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
-from handed import ADDS, LACKS, iterated
+from handed import ADDS, LACKS, Again, iterated
 from torchdata.nodes import IterableWrapper, Loader, ParallelMapper
 
 from enqueuer.testing.kit import Adapter
 
 
-def epochs(sequence: Any, workers: int, size: int, *, method: str | None) -> Iterator[Any]:
+def read(sequence: Any, workers: int, size: int, *, method: str | None) -> Again:
     """Read it for ever."""
     del size  # its queues are as long as it wants
     mapped: Any = ParallelMapper(
@@ -25,19 +24,14 @@ def epochs(sequence: Any, workers: int, size: int, *, method: str | None) -> Ite
         prebatch=None,
     )
     loader: Any = Loader(mapped)
-    try:
-        while True:
-            yield from loader
-    finally:
-        mapped.reset()
+    return Again(partial(iter, loader), mapped.reset)
 
 
 def _adapter(method: str | None) -> Adapter:
-    adds = ADDS | {"G4": "what is ahead can't be set: it is twice the workers and more"}
     return Adapter(
-        factory=iterated("torchdata 0.11 nodes", method, partial(epochs, method=method)),
+        factory=iterated("torchdata 0.11 nodes", method, partial(read, method=method)),
         lacks=LACKS,
-        adds=adds,
+        adds=ADDS,
         deviations={"G3": "None is an item as any other"},
     )
 

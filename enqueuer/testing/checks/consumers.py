@@ -31,7 +31,7 @@ def _count(stream: Iterator[object], counts: list[int], number: int) -> None:
 
 def _returns(factory: Factory, shapes: Iterable[tuple[int, int, int]]) -> None:
     for workers, size, consumers in shapes:
-        subject = factory.ordered(Numbers(7))
+        subject = factory.ordered(Numbers(100))  # a turn of an epoch may take a subject long
         with stopping(factory, subject):
             subject.start(workers, size)
             counts = [0] * consumers

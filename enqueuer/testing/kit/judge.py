@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import faulthandler
 import json
+import multiprocessing
 import os
 import signal
 import sys
@@ -102,3 +103,4 @@ def _helpers(method: str) -> None:
         from multiprocessing import forkserver
 
         forkserver.ensure_running()
+        multiprocessing.set_start_method(None, force=True)  # which that has chosen: G25 is about what a subject does

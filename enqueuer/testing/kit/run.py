@@ -26,6 +26,9 @@ AT_ONCE: Final = (10.0, 20.0)
 AT_ALL: Final = (60.0, 200.0)
 """The same of a whole check, which waits for several such things."""
 
+NAMED: Final = 3
+"""So many of the things that stay are named."""
+
 CALIBRATION: Final = "items_come_in_rank_order_whatever_their_timing"
 """The check of this package, in threads, that everything is measured by."""
 
@@ -128,7 +131,8 @@ def _verdict(check: Check, seen: Seen, whole: float) -> tuple[Verdict, str, str]
     if answer is None:
         return Verdict.BROKEN, check.guarantee, f"the interpreter was ended in the middle of the check: {_how(seen.exitcode)}"
     if seen.left:
-        return Verdict.BROKEN, "G20", f"when the interpreter had ended, there was still {', '.join(seen.left)}"
+        more = f" and {len(seen.left) - NAMED} more" if len(seen.left) > NAMED else ""
+        return Verdict.BROKEN, "G20", f"when the interpreter had ended, there was still {', '.join(seen.left[:NAMED])}{more}"
     if seen.exitcode:
         return Verdict.BROKEN, "G20", f"the check was done, and the interpreter ended badly: {_how(seen.exitcode)}"
     return Verdict.KEPT, check.guarantee, ""

@@ -26,6 +26,9 @@ __all__ = ["Seen", "watch"]
 MARK: Final = "ENQUEUER_KIT_MARK"
 """In the environment of whatever comes of a check."""
 
+SHARED: Final = Path("/dev/shm")  # noqa: S108
+"""Where names of shared memory are files."""
+
 MOMENT: Final = 4.0
 """Seconds that what a check has started gets to be gone once its interpreter has ended; some leave a child that stays for three."""
 
@@ -137,8 +140,7 @@ def _stacks(process: subprocess.Popen[bytes]) -> None:
 
 
 def _shared() -> set[str]:
-    folder = Path("/dev/shm")  # noqa: S108
-    return {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    return {path.name for path in SHARED.iterdir()} if SHARED.is_dir() else set()
 
 
 def _marked(mark: str) -> dict[int, str]:
@@ -167,21 +169,28 @@ _told: Final[set[str]] = set()
 
 def _unused(names: set[str]) -> set[str]:
     """Return those that no process has mapped or open: the others may be anybody's."""
-    if names:
-        for folder in Path("/proc").glob("[0-9]*"):
-            text = "\n".join(_uses(folder))
-            names = {name for name in names if f"/dev/shm/{name}" not in text}  # noqa: S108
-    return names
+    files: dict[int, str] = {}
+    for name in names:
+        with contextlib.suppress(OSError):  # gone meanwhile
+            files[(SHARED / name).stat().st_ino] = name
+    for folder in Path("/proc").glob("[0-9]*") if files else ():
+        for number in _uses(folder):
+            files.pop(number, None)
+    return set(files.values())
 
 
-def _uses(folder: Path) -> Generator[str]:
-    """Yield which files a process has mapped and open."""
+def _uses(folder: Path) -> Generator[int]:
+    """Yield which files of shared memory a process has mapped and open, by number: that of a semaphore is mapped under another name."""
     with contextlib.suppress(OSError):
-        yield (folder / "maps").read_text()
+        for line in (folder / "maps").read_text().splitlines():
+            *_, number, path = line.split(maxsplit=5) if line.count("/") else ("", "0", "")
+            if path.startswith(f"{SHARED}/"):
+                yield int(number)
     with contextlib.suppress(OSError):
         for link in (folder / "fd").iterdir():
             with contextlib.suppress(OSError):
-                yield str(link.readlink())
+                if str(link.readlink()).startswith(f"{SHARED}/"):
+                    yield link.stat().st_ino
 
 
 def _clean(process: subprocess.Popen[bytes], mark: str) -> None:
