@@ -662,7 +662,7 @@ def _undecided() -> Generator[None]:
     import multiprocessing
 
     default = multiprocessing.get_all_start_methods()[0]
-    if multiprocessing.get_start_method(allow_none=True) is not None and not _deciding:
+    if multiprocessing.get_start_method(allow_none=True) and not _deciding:
         yield
         return
     _deciding.append(None)

@@ -455,7 +455,7 @@ def test_names_of_checks_are_unique() -> None:
     assert isinstance(load("threads"), Adapter)
 
 
-def test_a_semaphore_that_is_used_is_nobodys_left_over() -> None:
+def test_a_semaphore_that_is_used_is_nobodys_left_over(multiprocessings_own) -> None:
     """Its memory is mapped under another name than its own."""
     before = {path.name for path in watch.SHARED.iterdir()}
     semaphore = multiprocessing.get_context("spawn").Semaphore(1)
