@@ -226,6 +226,20 @@ def test_an_adapter_may_be_an_adapter_a_factory_or_what_returns_one(subject) -> 
         assert (report.subject, only(report).verdict, report.exit_code) == ("mine", Verdict.KEPT, 0)
 
 
+def test_a_subject_that_is_slow_by_itself_gets_the_time_that_it_says(subject) -> None:
+    slow = """
+        class Slow(OrderedEnqueuer):
+            def start(self, *arguments):
+                time.sleep(9)  # longer than a whole check may take otherwise
+                super().start(*arguments)
+        adapter = replace(REFERENCE, name="slow", ordered=Slow, limit={limit})
+    """
+    for limit, verdict in ((10.0, Verdict.HANGS), (10.1, Verdict.KEPT)):  # the one is what is taken where nothing is said
+        report = run(subject(slow.format(limit=limit)), only=("items_come_in_rank_order_whatever_their_timing",))
+        assert only(report).verdict is verdict
+    assert report.limit == 10.1
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [

@@ -22,7 +22,8 @@ def read(sequence: Any, workers: int, size: int, *, method: str | None) -> Again
 
 
 def _adapter(method: str | None) -> Adapter:
-    return Adapter(factory=iterated("grain 0.2.18", method, partial(read, method=method)), lacks=LACKS, adds=ADDS)
+    adds = ADDS | dict.fromkeys(("G9", "no_process_outlives_a_parent_that_is_killed"), "processes are started by the first next(), not before")
+    return Adapter(factory=iterated("grain 0.2.18", method, partial(read, method=method)), lacks=LACKS, adds=adds)
 
 
 threads, spawn = _adapter(None), _adapter("spawn")

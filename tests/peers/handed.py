@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from enqueuer.testing.remote import remote
-from enqueuer.testing.subject import Factory
+from enqueuer.testing.subject import LIMIT, Factory
 
 LACKS = {
     "consumers": "what it reads is iterated by one",
@@ -26,6 +26,7 @@ ADDS = {
     "G4": "its queues are set otherwise, and nothing says how many items are ahead together",
     "stop_may_be_called_at_any_time": "it has no stop()",
     "start_while_running_is_refused": "it has no start()",
+    "a_start_that_fails_leaves_no_process": "it has no start()",
     "an_empty_sequence_is_a_clear_error": "it is read again and again here",
     "a_fork_of_the_host_leaves_the_run_alone": "a fork of it has no methods that could raise",
 }
@@ -63,7 +64,7 @@ class Again:
     def __init__(self, begin: Callable[[], Iterator[Any]], end: Callable[[], object] = tuple) -> None:
         self.begin: Callable[[], Iterator[Any]] | None = begin
         self.end = end
-        self.epoch = begin()
+        self.epoch, self.any = begin(), True
 
     def __iter__(self) -> Iterator[Any]:
         return self
@@ -71,11 +72,14 @@ class Again:
     def __next__(self) -> Any:
         while True:
             try:
-                return next(self.epoch)
+                item = next(self.epoch)
             except StopIteration:
-                if self.begin is None:
+                if self.begin is None or not self.any:  # closed, or a whole epoch had nothing, and would have nothing for ever
                     raise
-                self.epoch = self.begin()
+                self.epoch, self.any = self.begin(), False
+            else:
+                self.any = True
+                return item
 
     def close(self) -> None:
         """Drop what is read; who is waiting for an item gets that."""
@@ -135,7 +139,7 @@ class Enqueuer:
 
 
 def iterated(name: str, method: str | None, read: Callable[[Any, int, int], Again]) -> Factory:
-    """Return the factory of what is only iterated: in threads, or with worker processes of a start method."""
+    """Return the factory of what is only iterated: in threads, or with worker processes of a start method. One that is spawned imports much."""
 
     def apart(sequence: Any, **_: Any) -> Enqueuer:
         return Enqueuer(sequence, read)
@@ -143,4 +147,5 @@ def iterated(name: str, method: str | None, read: Callable[[Any, int, int], Agai
     name = f"{name}, {method or 'threads'}"
     if method is None:
         return Factory(name=name, ordered=apart)
-    return Factory(name=name, ordered=lambda sequence, **more: apart(remote(sequence), **more), method=method, apart=apart)
+    limit = 60.0 if method == "spawn" else LIMIT
+    return Factory(name=name, ordered=lambda sequence, **more: apart(remote(sequence), **more), method=method, apart=apart, limit=limit)

@@ -13,6 +13,11 @@ from spdl.pipeline import PipelineBuilder
 
 from enqueuer.testing.kit import Adapter
 
+DEVIATIONS = dict.fromkeys(
+    ("an_error_arrives_at_its_rank_as_it_was_raised", "the_first_failing_rank_wins", "what_cant_cross_the_border_is_named"),
+    "an item that fails is logged and left out",
+)
+
 
 class Pipelines:
     """A pipeline for each epoch, one after the other, and the pool that they have in common."""
@@ -51,7 +56,7 @@ def read(sequence: Any, workers: int, size: int, *, method: str | None) -> Again
 
 
 def _adapter(method: str | None) -> Adapter:
-    return Adapter(factory=iterated("spdl 0.8", method, partial(read, method=method)), lacks=LACKS, adds=ADDS)
+    return Adapter(factory=iterated("spdl 0.8", method, partial(read, method=method)), lacks=LACKS, adds=ADDS, deviations=DEVIATIONS)
 
 
 threads, fork = _adapter(None), _adapter("fork")

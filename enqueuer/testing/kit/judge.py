@@ -39,6 +39,7 @@ class Answer(TypedDict, total=False):
     """What came of it."""
 
     subject: str  # its name
+    limit: float  # seconds after which something that should come at once hangs, if the adapter says them
     inapplicable: dict[str, str]  # check -> why
     expected: dict[str, str]  # check -> why
     unusable: str  # why there is no adapter
@@ -76,6 +77,7 @@ def _answer(request: Request) -> Answer:
     if not request["check"]:
         return {
             "subject": adapter.factory.name,
+            "limit": limited(adapter, 0.0).limit,
             "inapplicable": {short(check): why for check in CHECKS if (why := adapter.inapplicable(check))},
             "expected": {short(check): why for check in CHECKS if (why := adapter.expected(check))},
         }

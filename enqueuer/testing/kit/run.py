@@ -52,6 +52,8 @@ def run(target: str, *, only: Sequence[str] = (), jobs: int = 2, progress: Progr
     calibration = _calibration()
     limit, whole = (max(least, times * calibration) for least, times in (AT_ONCE, AT_ALL))
     told = _described(target, whole)
+    limit = told.get("limit", 0.0) or limit
+    whole = max(whole, limit * AT_ALL[0] / AT_ONCE[0])
     results: dict[str, Result] = {}
 
     def judge(check: Check) -> None:
