@@ -47,6 +47,8 @@ MARKS: Final = {
     "unexpected pass": "✓",
 }
 """Verdict -> what stands in the matrix."""
+SHOWN: Final = 300
+"""Characters of evidence on the page."""
 
 
 def state(target: str) -> str:
@@ -69,7 +71,8 @@ def judge(target: str) -> dict[str, Any]:
     if done.returncode not in {0, 1}:
         sys.exit(f"{target}: the kit could not judge it")
     (report,) = json.loads(done.stdout)
-    results = [{key: result[key] for key in ("check", "watches", "guarantee", "verdict", "level", "what", "reason")} for result in report["results"]]
+    keys = ("check", "watches", "guarantee", "verdict", "level", "what", "reason")
+    results = [{key: portable(result[key]) for key in keys} for result in report["results"]]
     day = datetime.now(UTC).date().isoformat()
     python_version = subprocess.run([python, "-c", "import platform; print(platform.python_version())"], capture_output=True, text=True, check=True)
     return {
@@ -83,6 +86,13 @@ def judge(target: str) -> dict[str, Any]:
     }
 
 
+def portable(text: str) -> str:
+    """Return a text without the folders of this machine."""
+    for folder in (sys.prefix, sys.base_prefix, str(ROOT)):
+        text = text.replace(f"{folder}/", "")
+    return text
+
+
 def page(kept: dict[str, Any]) -> str:
     """Return docs/peers.md."""
     targets = [target for target in TARGETS if target in kept]
@@ -92,6 +102,15 @@ def page(kept: dict[str, Any]) -> str:
         "Made by `nox -s peers` of what [the conformance kit](conformance.md) found; the adapters are in `tests/peers`. ✓ kept, ✗ broken, (✗) broken",
         "by design, - not applicable: what a peer does not offer, or its adapter adds, is not judged. Each number leads to the evidence.",
         "A check can see a fault; it can't prove that there is none.",
+        "",
+        "| | peer | kept | broken | by design | not judged |",
+        "|---|---|--:|--:|--:|--:|",
+    ]
+    for number, target in enumerate(targets, 1):
+        counts = kept[target]["counts"]
+        each = counts["kept"], counts["broken"] + counts["hangs"], counts["expected failure"], counts["not applicable"]
+        lines.append(f"| [{number}](#{number}) | {kept[target]['subject']} | " + " | ".join(map(str, each)) + " |")
+    lines += [
         "",
         "| | " + " | ".join(f"[{number}](#{number})" for number, _ in enumerate(targets, 1)) + " |",
         "|---" * (len(targets) + 1) + "|",
@@ -115,8 +134,11 @@ def page(kept: dict[str, Any]) -> str:
 
 
 def _plain(text: str) -> str:
-    """Return a text that Markdown shows as it is, on one line."""
-    return " ".join(text.split()).replace("<", "&lt;").replace("*", r"\*").replace("_", r"\_").replace("|", r"\|")
+    """Return a text that Markdown shows as it is, on one line, its beginning if it is long; the rest is in the JSON."""
+    text = " ".join(text.split())
+    if len(text) > SHOWN:
+        text = f"{text[:SHOWN]} ..."
+    return text.replace("<", "&lt;").replace("*", r"\*").replace("_", r"\_").replace("|", r"\|")
 
 
 def main() -> int:
