@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dis
 import itertools
+import multiprocessing
 import os
 import signal
 import sys
@@ -12,10 +13,13 @@ import threading
 import time
 import traceback
 import weakref
-from collections.abc import Iterator
-from functools import cache
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from decimal import Decimal
+from functools import cache, partial
 from itertools import islice, pairwise
 
+import numpy as np
 import pytest
 
 from enqueuer import OrderedEnqueuer
@@ -319,9 +323,13 @@ def interruptible(code) -> frozenset[int]:
     return frozenset(then.offset for one, then in pairwise(instructions) if one.opname.startswith(("CALL", "RESUME", "JUMP_BACKWARD")))
 
 
+def raise_nowhere() -> None:
+    raise Nowhere
+
+
 @contextlib.contextmanager
-def interrupted_at(number: int) -> Iterator[list[int]]:
-    """Raise `Nowhere` at the nth instruction of the wrapper where it may come; yields how many are still to come."""
+def interrupted_at(number: int, handler: Callable[[], object] = raise_nowhere) -> Iterator[list[int]]:
+    """Call a handler at the nth instruction of the wrapper where one may come; yields how many are still to come."""
     left = [number]
 
     def trace(frame, event, _):
@@ -331,7 +339,9 @@ def interrupted_at(number: int) -> Iterator[list[int]]:
         if event == "opcode" and left[0] and frame.f_lasti in interruptible(frame.f_code):
             left[0] -= 1
             if not left[0]:
-                raise Nowhere
+                sys.settrace(None)
+                handler()
+                sys.settrace(trace)
         return trace
 
     before = sys.gettrace()
@@ -365,6 +375,76 @@ def test_a_next_may_be_interrupted_anywhere(shuffle) -> None:
         if left[0]:  # it has not so many
             break
     assert interrupted > 10
+
+
+def reads(enqueuer) -> None:
+    with contextlib.suppress(RuntimeError):
+        next(enqueuer.get(timeout=30), None)
+
+
+def stops(enqueuer) -> None:
+    enqueuer.stop()
+
+
+def restarts(enqueuer) -> None:
+    enqueuer.stop()
+    enqueuer.start(2, 3)
+
+
+def starts(enqueuer) -> None:
+    with contextlib.suppress(RuntimeError):
+        enqueuer.start(2, 3)
+
+
+def asks(enqueuer) -> None:
+    enqueuer.is_running()
+
+
+def forks(enqueuer) -> None:
+    if not (pid := os.fork()):
+        os._exit(0)
+    os.waitpid(pid, 0)
+    enqueuer.is_running()
+
+
+class Slow(Items):
+    """Its workers are in items, so that a stop waits for them."""
+
+    def __getitem__(self, index: int) -> int:
+        time.sleep(0.0005)
+        return index
+
+
+@pytest.mark.parametrize("handler", [reads, stops, restarts, starts, asks, forks], ids=lambda handler: handler.__name__)
+@pytest.mark.parametrize("shuffle", [False, True])
+@pytest.mark.parametrize("first", [False, True])
+def test_a_signal_handler_may_do_anything_anywhere(handler, shuffle, first) -> None:
+    """Nobody is blamed, and nothing hangs."""
+    for number in itertools.count(1):
+        enqueuer = validated(OrderedEnqueuer, Slow(), shuffle=shuffle)
+        enqueuer.start(2, 3)
+        stream = enqueuer.get()
+        if not first:
+            next(stream)
+        with interrupted_at(number, partial(handler, enqueuer)) as left:
+            list(islice(stream, 2))
+            enqueuer.is_running()
+        over = handler in {stops, restarts}
+        assert len(list(islice(stream, 9))) == 9 or over
+        assert enqueuer.is_running() or over
+        with interrupted_at(number, partial(handler, enqueuer)) as later:
+            enqueuer.stop()
+            with contextlib.suppress(RuntimeError):
+                enqueuer.start(2, 3)
+            enqueuer.is_running()
+        list(islice(enqueuer.get(), 9))
+        enqueuer.is_running()
+        assert enqueuer.stop()
+        assert list(stream) == []
+        assert not enqueuer.is_running()
+        if left[0] and later[0]:
+            break
+    assert number > 20
 
 
 def test_a_stop_and_a_start_may_be_interrupted_anywhere() -> None:
@@ -401,15 +481,10 @@ def test_stop_and_start_in_several_threads() -> None:
                 pass  # a run was on, or none was ever
 
     def reads() -> None:
-        list(islice(enqueuer.get(timeout=0.01), 50))
+        with contextlib.suppress(TimeoutError):
+            list(islice(enqueuer.get(timeout=0.01), 50))
 
-    def waits() -> None:
-        try:
-            reads()
-        except TimeoutError:
-            pass
-
-    threads = [threading.Thread(target=again, args=(what,)) for what in (enqueuer.start, enqueuer.stop, enqueuer.is_running, waits, reads)]
+    threads = [threading.Thread(target=again, args=(what,)) for what in (enqueuer.start, enqueuer.stop, enqueuer.is_running, reads, reads)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -552,3 +627,111 @@ def test_it_costs_less_than_a_tenth_of_a_millisecond_an_item() -> None:
         return spent / 3000
 
     assert cost(validated(OrderedEnqueuer, Tiny())) - cost(OrderedEnqueuer(Tiny())) < 1e-4
+
+
+def test_what_is_kept_of_it_is_judged_when_it_is_called() -> None:
+    enqueuer = validated(OrderedEnqueuer, range(LENGTH))
+    close, load, save = enqueuer.close, enqueuer.load_state_dict, enqueuer.state_dict
+    enqueuer.start(1, 2)
+    stream = enqueuer.get()
+    assert [next(stream), next(stream)] == [0, 1]
+    state = save()
+    close()
+    assert list(stream) == []
+    load(state)
+    enqueuer.start(1, 2)
+    assert next(enqueuer.get()) == 2
+    assert enqueuer.stop()
+
+
+def test_the_sequence_is_the_programs_own() -> None:
+    sequence = Items()
+    enqueuer = validated(OrderedEnqueuer, sequence)
+    enqueuer.start(1, 2)
+    assert next(enqueuer.get()) == 0
+    assert enqueuer.stop()
+    assert enqueuer.sequence is sequence
+    assert enqueuer.sequence[1] == 1
+    assert not enqueuer.is_running()
+
+
+def test_an_item_may_fork_and_both_go_on() -> None:
+    class Forks(Items):
+        def __getitem__(self, index: int) -> int:
+            if not index and not (pid := os.fork()):
+                return index
+            if not index:
+                assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+            return index
+
+    enqueuer = validated(OrderedEnqueuer, Forks())
+    enqueuer.start(4, 8)
+    assert len(list(islice(enqueuer.get(), 20 * LENGTH))) == 20 * LENGTH
+    assert enqueuer.stop()
+
+
+def at_the_end() -> None:
+    enqueuer = validated(OrderedEnqueuer, Slow(), use_multiprocessing=True, context="fork")
+    enqueuer.start(1, 2)
+    threading.Thread(target=list, args=(enqueuer.get(),)).start()
+    time.sleep(0.05)
+
+
+def test_a_process_of_multiprocessing_may_end_meanwhile(capfd) -> None:
+    process = multiprocessing.get_context("fork").Process(target=at_the_end)
+    process.start()
+    process.join(30)
+    assert (process.exitcode, capfd.readouterr().err) == (0, "")
+    process.close()
+
+
+def test_arguments_may_be_of_any_type_that_the_enqueuer_takes() -> None:
+    enqueuer = validated(OrderedEnqueuer, Items())
+    enqueuer.start(1, np.uint8(255))
+    for timeout in (Decimal(30), 10**400, np.float32(30), 0):
+        with contextlib.suppress(TimeoutError):
+            next(enqueuer.get(timeout=timeout))
+    assert enqueuer.stop()
+    with pytest.raises(TypeError):
+        enqueuer.start(1, "many")
+    with pytest.raises(TypeError):
+        enqueuer.get(timeout="long")
+
+
+def test_errors_arrive_as_they_are() -> None:
+    @dataclass(frozen=True)
+    class Frozen(Exception):
+        index: int
+
+    class Fails(Items):
+        def __getitem__(self, index: int) -> int:
+            raise Frozen(index)
+
+    enqueuer = validated(OrderedEnqueuer, Fails())
+    enqueuer.start()
+    with pytest.raises(Frozen):
+        next(enqueuer.get())
+    assert enqueuer.stop()
+
+
+def test_with_is_judged_as_without() -> None:
+    with pytest.raises(BrokenPromise, match="G1"), validated(ordered("TakenTwice"), range(LENGTH), shuffle=True) as enqueuer:
+        enqueuer.start(2, 3)
+        list(islice(enqueuer.get(), 3 * LENGTH))
+
+
+def test_a_refused_start_is_no_end_of_judgement() -> None:
+    enqueuer = validated(Made, range(LENGTH))
+    enqueuer.start(1, 3)
+    stream = enqueuer.get()
+    assert next(stream) == 0
+    enqueuer.enqueuer.start = raise_runtime
+    with pytest.raises(RuntimeError):
+        enqueuer.start()
+    enqueuer.enqueuer.running = False
+    with pytest.raises(BrokenPromise, match="G19: is_running\\(\\) is false during a run"):
+        enqueuer.is_running()
+
+
+def raise_runtime(*_: object) -> None:
+    raise RuntimeError

@@ -6,35 +6,43 @@ the sequence: that is seen as long as items are computed in this process.
 Rules:
   1. Nobody is blamed who might be innocent. What can't be told for certain, because a call was interrupted, two calls met, or something was done
      that this module knows nothing of, is not judged; a counter that errs does so in favour of the enqueuer.
-  2. What is known of a run is in a `_Run`, made before that run begins. A call of the sequence, and a call of the program, are of the run that is
-     there as they begin. Which one that is the board says; it knows nothing of the enqueuer, whose threads hold the sequence (G20).
-  3. A next() is under way until it is booked, in one step; one that an interrupt keeps from being booked is under way for ever.
-  4. A signal handler may come in between and call anything: the lock of a run is one that its thread may take again.
+  2. What is known of a run is in a `_Run`, made before that run begins. A call of the sequence is of the run that is there as it begins. Which one
+     that is the board says; it knows nothing of the enqueuer, whose threads hold the sequence (G20).
+  3. A next() is under way until it is booked, in one step; one that an interrupt keeps from being booked is under way for ever. What is found out
+     of it is found out before.
+  4. A signal handler may come in at every call, and may call anything, or wait for threads that are in here. So nothing is called while the lock
+     of a run is held, and what needs no lock takes none.
+  5. A fork may come in likewise. In another process than its own a run is left alone: its lock may be held there for ever.
 """
 
 from __future__ import annotations
 
+import math
+import operator
 import os
+import sys
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager
 from types import FunctionType
-from typing import Final, Generic, Protocol, Self, TypeAlias, TypeVar, cast
+from typing import Final, Generic, ParamSpec, Protocol, Self, SupportsFloat, SupportsIndex, TypeAlias, TypeVar, cast
 
 from ..._types import SequenceLike
+from ...errors import WaitTimeoutError
 from ..subject import BrokenPromise, GeneratorLike, promise
 
 __all__ = ["Validated", "validated"]
 
+P = ParamSpec("P")
+R = TypeVar("R")
 T = TypeVar("T")
 _Place: TypeAlias = "int | set[int] | None"
 """How far an epoch is delivered: how many of its items are, or which of a shuffled one. None: nobody knows."""
 _Broken: TypeAlias = tuple[str, str]
 """A guarantee, and what was seen."""
 
-HARMLESS: Final = frozenset({"seed", "sequence", "state_dict", "statistics"})
-"""What an enqueuer may be asked for without ending a run, or changing where the next one begins."""
+HARMLESS: Final = frozenset({"state_dict", "statistics"})
+"""What may be called without ending a run, or changing where the next one begins."""
 
 
 class _Board:
@@ -45,6 +53,7 @@ class _Board:
         self.lengths: Final[list[int]] = []  # that the sequence has told: an epoch has one of them; only ever added to
         self.run: _Run | None = None  # the latest that was to begin
         self.fresh = True  # whether the next begins at the beginning
+        self.stops: Final[list[None]] = []  # one for each stop() under way
 
     def place(self) -> _Place:
         """Return where a run begins."""
@@ -56,7 +65,7 @@ class _Board:
         return run if run is not None and run.mine() else None
 
     def estrange(self) -> None:
-        """See there."""
+        """The latest run is not judged any more."""
         if (run := self.own()) is not None:
             run.estrange()
 
@@ -81,44 +90,45 @@ class _Board:
 
 
 class _Run:
-    """What is known of one run. Guarded by `lock`; in another process than its own it is left alone."""
+    """What is known of one run. `_lock` guards what is counted; flags are only ever set."""
 
-    def __init__(self, board: _Board, size: int, *, alone: bool) -> None:
-        self.lock: Final = threading.RLock()
-        self.pid: Final = os.getpid()
+    def __init__(self, board: _Board, size: float, *, alone: bool) -> None:
+        self._lock: Final = threading.RLock()
+        self._pid: Final = os.getpid()
         self._board: Final = board
         self._size: Final = size
-        self._alone = alone  # whether all calls of the sequence are its own: no earlier run has left any
-        self._place = board.place()
+        self._alone: Final = alone  # whether all calls of the sequence are its own: no earlier run has left any
+        self._place = board.place()  # guarded by _lock, as are the next two lines
         self._begun = self._taken = self._lost = 0  # items: computed or under way, delivered, and those that may have been
         self._calls = 0  # next() under way
-        self._shared = False  # two of them have been: nobody knows which was served first
         self._inside: Final[list[int]] = []  # threads that compute an item
         self.started = False  # start() has returned
         self.silent = False  # stop() has returned true
         self.ended = False  # a stream has ended
-        self._touched = False  # it may have been stopped, or have failed
+        self.touched = False  # it may have been stopped, or have failed
+        self._shared = False  # two next() have met: nobody knows which was served first
+        self._strange = False  # nobody knows anything
         self._broken: _Broken | None = None
 
     def mine(self) -> bool:
         """Whether it is of this process."""
-        return self.pid == os.getpid()
+        return self._pid == os.getpid()
 
     def on(self) -> bool:
         """Whether it is on, for certain, and can't end without a call of the program's."""
-        with self.lock:
-            return self.started and not (self._touched or self.ended or self._calls)
+        return self.started and not (self.touched or self.ended or self._calls)
 
-    def touch(self) -> None:
-        """Something was done that may have ended it, or has happened."""
-        with self.lock:
-            self._touched = True
+    def over(self) -> bool:
+        """Whether it is over, for certain."""
+        return (self.silent or self.ended) and not self._strange
+
+    def quiet(self) -> bool:
+        """Whether it does nothing any more, and nobody takes anything of it."""
+        return self.silent and not self._calls
 
     def estrange(self) -> None:
         """Something was done that nobody knows anything of: from now on it is not judged."""
-        with self.lock:
-            self._touched = self._shared = True
-            self._alone = self.silent = self.ended = False
+        self.touched = self._shared = self._strange = True
 
     def _blame(self, guarantee: str, what: str) -> None:
         """Write down what the next call of the program is to be told: in an item nobody would hear it."""
@@ -126,92 +136,93 @@ class _Run:
 
     def tell(self) -> None:
         """Raise what was written down, once."""
-        with self.lock:
-            broken, self._broken = self._broken, None
+        broken, self._broken = self._broken, None
         if broken is not None:
             raise BrokenPromise(*broken)
 
     # what the enqueuer does
 
-    @contextmanager
-    def computing(self, index: int) -> Generator[None]:
-        """Around the computation of an item."""
-        with self.lock:
-            self._inside.append(threading.get_ident())
+    def enter(self, index: int) -> None:
+        """An item is computed."""
+        self._inside.append(threading.get_ident())
+        if not self._alone or self._strange:
+            return
+        with self._lock:
             self._begun += 1
-            ahead = self._begun - self._taken
-            if self._alone and self.silent:
-                self._blame("G16", f"stop() had returned true, and item {index} was asked for")
-            elif self._alone and ahead > self._size + self._calls + self._lost:
-                self._blame("G4", f"{ahead} items were computed or waiting, {self._size} are allowed")
-        try:
-            yield
-        except BaseException:
-            self.touch()
-            raise
-        finally:
-            with self.lock:
-                self._inside.remove(threading.get_ident())
+            ahead, allowed = self._begun - self._taken, self._size + self._calls + self._lost
+        if self.silent:
+            self._blame("G16", f"stop() had returned true, and item {index} was asked for")
+        elif ahead > allowed:
+            self._blame("G4", f"{ahead} items were computed or waiting, {self._size} are allowed")
 
-    @contextmanager
-    def hooking(self) -> Generator[None]:
-        """Around `on_epoch_end()`."""
-        with self.lock:
-            ahead = self._begun - self._taken
-            if self._alone and self.silent:
-                self._blame("G16", "stop() had returned true, and on_epoch_end() was called")
-            elif self._alone and self._inside:
-                self._blame("G7", f"on_epoch_end() was called while {len(self._inside)} items were computed")
-            elif self._alone and ahead > self._calls + self._lost:  # who is in next() may have taken what it has not returned yet
-                self._blame("G7", f"on_epoch_end() was called when {ahead} items of the epoch had not been taken")
-        try:
-            yield
-        except BaseException:
-            self.touch()
-            raise
+    def leave(self) -> None:
+        """It is not any more; perhaps in a process that it has forked."""
+        self._inside.remove(threading.get_ident())
+
+    def turn(self) -> None:
+        """The hook is called."""
+        if not self._alone or self._strange:
+            return
+        with self._lock:
+            ahead, allowed = self._begun - self._taken, self._calls + self._lost  # who is in next() may have taken what it has not returned yet
+        if self.silent:
+            self._blame("G16", "stop() had returned true, and on_epoch_end() was called")
+        elif self._inside:
+            self._blame("G7", f"on_epoch_end() was called while {len(self._inside)} items were computed")
+        elif ahead > allowed:
+            self._blame("G7", f"on_epoch_end() was called when {ahead} items of the epoch had not been taken")
 
     # what the program does
 
     def begin(self) -> _Place:
         """Begin a next(). Return how far the epoch is delivered, which nobody knows until this one is booked."""
-        with self.lock:
-            place, self._place = self._place, None
-            self._shared = self._shared or bool(self._calls)
+        with self._lock:
             self._calls += 1
+            if self._calls > 1:
+                self._shared = True
+            place, self._place = self._place, None
         return place
 
     def delivered(self, index: int, place: _Place) -> None:
         """Book a next() that has brought an item."""
-        with self.lock:
+        broken, behind = self._board.judged(index, place)
+        with self._lock:
             self._calls -= 1
             self._taken += 1
-            broken = None
-            if not self._shared:
-                broken, self._place = self._board.judged(index, place)
-        if broken is not None:
+            shared = self._shared
+            if not shared:
+                self._place = behind
+        if broken is not None and not shared:
             raise BrokenPromise(*broken)
 
     def finished(self, *, closed: bool) -> None:
         """Book a next() that has ended its stream, which somebody may have closed."""
-        with self.lock:
-            too_soon = self.started and not (self._touched or self.ended or closed) and self._calls == 1
+        ending = closed or _ending()
+        with self._lock:
+            too_soon = self.started and self._calls == 1 and not (self.touched or self.ended or ending)
             self._calls -= 1
-            self.ended = self.ended or not closed
-        promise(not (too_soon and threading.main_thread().is_alive()), "G5", "the stream of a sequence has ended, and nobody has stopped it")
+            if not closed:
+                self.ended = True
+        promise(not too_soon, "G5", "the stream of a sequence has ended, and nobody has stopped it")
 
     def raised(self) -> None:
         """Book a next() that has raised something: of an item's, of its own, or of a signal handler's, and then an item may be lost."""
-        with self.lock:
+        with self._lock:
             self._calls -= 1
             self._lost += 1
-            self._touched = True
+            self.touched = True
 
     def stopped(self) -> None:
         """Book a stop() that has returned true, of a run that had been started before it was called."""
-        with self.lock:
-            others = len([thread for thread in self._inside if thread != threading.get_ident()]) if self._alone else 0
-            self.silent = True
-        promise(not others, "G16", f"stop() returned true while {others} items were computed")
+        others = [thread for thread in (*self._inside,) if thread != threading.get_ident()] if self._alone and not self._strange else []
+        self.silent = True
+        promise(not others, "G16", f"stop() returned true while {len(others)} items were computed")
+
+
+def _ending() -> bool:
+    """Whether this process may be about to end, which ends its runs: one of multiprocessing's does so while its main thread is alive."""
+    processes = sys.modules.get("multiprocessing.process")
+    return not threading.main_thread().is_alive() or (processes is not None and processes.parent_process() is not None)
 
 
 class _Observed(Generic[T]):
@@ -236,8 +247,7 @@ class _Observed(Generic[T]):
         try:
             length = len(self._sequence)
         except BaseException:
-            if (run := self._run()) is not None:
-                run.touch()
+            self._failed()
             raise
         if self._board is not None and length not in self._board.lengths:
             self._board.lengths.append(length)
@@ -246,20 +256,33 @@ class _Observed(Generic[T]):
     def __getitem__(self, index: int) -> tuple[int, T]:
         if (run := self._run()) is None:
             return index, self._sequence[index]
-        with run.computing(index):
+        run.enter(index)
+        try:
             return index, self._sequence[index]
+        except BaseException:
+            run.touched = True
+            raise
+        finally:
+            run.leave()
+
+    def _failed(self) -> None:
+        if (run := self._run()) is not None:
+            run.touched = True
 
 
 class _Hooked(_Observed[T]):
     """One that has a hook."""
 
     def on_epoch_end(self) -> None:
-        hook = cast("Callable[[], object]", self._sequence.on_epoch_end)  # type: ignore[attr-defined]
-        if (run := self._run()) is None:
-            hook()
-            return
-        with run.hooking():
-            hook()
+        if (run := self._run()) is not None:
+            run.turn()
+        hook = getattr(self._sequence, "on_epoch_end", None)
+        try:
+            if callable(hook):
+                hook()
+        except BaseException:
+            self._failed()
+            raise
 
 
 def _nothing() -> None:
@@ -279,30 +302,29 @@ def _has_hook(sequence: object) -> bool:
 
 
 class _Stream(Generator[T, None, None]):
-    """A stream. It is of the run that was on when it was made and still is at its first next(); of another nobody knows what it is of."""
+    """A stream. It is of the run that was on when it was made and still is when its first next() has returned, else of nobody knows which."""
 
-    def __init__(self, board: _Board, inner: Iterator[tuple[int, T]], timeout: float | None) -> None:
+    def __init__(self, board: _Board, inner: Iterator[tuple[int, T]], timeout: float) -> None:
         self._board: Final = board
         self._inner: Final = inner
         self._timeout: Final = timeout
-        self._born: Final = board.run
-        self._run: _Run | None = None
+        run = board.run
+        self._run = run if run is not None and run.started else None  # None: nobody knows
+        self._first = True
         self._ended = self._closed = False
 
     def __next__(self) -> T:
-        until = None if self._timeout is None else time.monotonic() + self._timeout
+        until = time.monotonic() + (self._timeout or math.inf)  # without any it is the enqueuer that knows what is there
         while (item := self._next()) is None:
-            if until is not None and time.monotonic() >= until:
-                raise TimeoutError(f"no item but None came within {self._timeout:g} s")
+            if time.monotonic() >= until:
+                raise WaitTimeoutError(f"no item but None came within {self._timeout:g} s")
         return item
 
     def _next(self) -> T:
-        board, run = self._board, self._bound()
-        if run is None:  # it is an item of the run that is there before, or after
-            board.estrange()
-            item = next(self._inner)[1]
-            board.estrange()
-            return item
+        run = self._run
+        if run is None or not self._its(run):
+            self._run = None
+            return self._strange()
         if not run.mine():
             return next(self._inner)[1]
         run.tell()
@@ -311,22 +333,42 @@ class _Stream(Generator[T, None, None]):
         try:
             index, item = next(self._inner)
         except StopIteration:
-            self._ended = True
-            run.finished(closed=self._closed)
-            run.tell()
+            if run.mine():
+                if self._its(run):
+                    self._ended = True
+                    run.finished(closed=self._closed)
+                else:
+                    run.raised()
+                run.tell()
             raise
         except BaseException:
-            run.raised()
+            if run.mine():
+                run.raised()
             raise
+        if not run.mine():
+            return item
+        if not self._its(run):
+            run.raised()
+            run.estrange()
+            self._board.estrange()
+            return item
+        self._first = False
         run.delivered(index, place)
         promise(not gone, "G16", f"{gone}, and then it gave item {index}")
         run.tell()
         return item
 
-    def _bound(self) -> _Run | None:
-        if self._run is None and self._born is not None and self._born is self._board.run and self._born.started:
-            self._run = self._born
-        return self._run
+    def _its(self, run: _Run) -> bool:
+        """Whether it is of this run: it is bound by its first next(), to whichever is there."""
+        return not self._first or self._board.run is run
+
+    def _strange(self) -> T:
+        """Return an item of the run that is there before, or after."""
+        self._board.estrange()
+        try:
+            return next(self._inner)[1]
+        finally:
+            self._board.estrange()
 
     def send(self, value: None, /) -> T:
         """Return `next()`."""
@@ -334,16 +376,14 @@ class _Stream(Generator[T, None, None]):
         return next(self)
 
     def throw(self, *error: object) -> T:
-        """Close the stream, and raise."""
-        self.close()
-        return super().throw(*error)  # type: ignore[call-overload, no-any-return]
+        """Do what the enqueuer's does."""
+        self._closed = True
+        return cast("T", self._inner.throw(*error)[1])  # type: ignore[attr-defined]
 
     def close(self) -> None:
-        """End the stream, if the enqueuer's can be closed."""
+        """Do what the enqueuer's does."""
         self._closed = True
-        close = getattr(self._inner, "close", None)
-        if close is not None:
-            close()
+        self._inner.close()  # type: ignore[attr-defined]
 
 
 class _Makes(Protocol[T]):
@@ -351,10 +391,16 @@ class _Makes(Protocol[T]):
 
 
 class Validated(Generic[T]):
-    """See `validated()`. What it does not have is the enqueuer's own."""
+    """See `validated()`. What it does not have is the enqueuer's own, which is not to be used beside it.
+
+    Attributes:
+        sequence: What is read, as it was given.
+        enqueuer: The enqueuer.
+    """
 
     def __init__(self, make: _Makes[T], sequence: SequenceLike[T], *, shuffle: bool, options: dict[str, object]) -> None:
         self._board: Final = _Board(in_order=not shuffle)
+        self.sequence: Final = sequence
         observed = _Hooked(sequence, self._board) if _has_hook(sequence) else _Observed(sequence, self._board)
         self.enqueuer: Final = make(observed, shuffle=shuffle, **options)
 
@@ -362,14 +408,17 @@ class Validated(Generic[T]):
         """Start. As the enqueuer's own."""
         board, before = self._board, self._board.own()
         on = before is not None and before.on() and self.enqueuer.is_running()
-        run = _Run(board, max_queue_size, alone=before is None or before.silent)
+        run = _Run(board, _size(max_queue_size), alone=before is None or before.quiet())
         board.run = run
+        run.touched = bool(board.stops)  # a stop() that is under way may stop it
         try:
             self.enqueuer.start(workers, max_queue_size)
         except BaseException:
-            if board.run is run:
-                board.run = before
-            board.estrange()  # it may have got some of its calls
+            run.estrange()
+            if on and before is not None and before.on() and board.run is run:
+                board.run = before  # it was refused; what was computed meanwhile is not counted
+            elif before is not None:
+                before.estrange()
             raise
         board.fresh = True
         run.started = True
@@ -377,18 +426,24 @@ class Validated(Generic[T]):
 
     def get(self, *, timeout: float | None = None) -> Iterator[T]:
         """Return a stream. As the enqueuer's own. A timeout begins anew, once, where it has passed between two items that are `None`."""
-        return _Stream(self._board, self.enqueuer.get() if timeout is None else self.enqueuer.get(timeout=timeout), timeout)
+        if timeout is None:
+            return _Stream(self._board, self.enqueuer.get(), math.inf)
+        return _Stream(self._board, self.enqueuer.get(timeout=timeout), _seconds(timeout))
 
     def stop(self, timeout: float | None = None) -> bool:
         """Stop. As the enqueuer's own."""
-        run = self._board.own()
+        board, run = self._board, self._board.own()
         if run is None:
             return self.enqueuer.stop(timeout)
         started = run.started
-        run.touch()
-        done = self.enqueuer.stop(timeout)
-        if done and started:
-            running = self.enqueuer.is_running() and self._board.run is run
+        run.touched = True
+        board.stops.append(None)
+        try:
+            done = self.enqueuer.stop(timeout)
+        finally:
+            board.stops.pop()
+        if done and started and run.mine():
+            running = self.enqueuer.is_running() and board.run is run
             run.stopped()
             promise(not running, "G19", "is_running() is true after stop()")
         run.tell()
@@ -399,43 +454,72 @@ class Validated(Generic[T]):
         board, run = self._board, self._board.run
         if run is not None and not run.mine():
             return self.enqueuer.is_running()
-        over = board.fresh if run is None else run.silent or run.ended
+        over = board.fresh if run is None else run.over()
+        on = run is not None and run.on()
         running = self.enqueuer.is_running()
         if run is not None:
             run.tell()
         promise(not (running and over and board.run is run), "G19", "is_running() is true, and nothing was started, or it has ended")
+        lost = not running and on and run is not None and run.on() and board.run is run and not _ending()
+        promise(not lost, "G19", "is_running() is false during a run")
         return running
 
     def __getattr__(self, name: str) -> object:
         if name.startswith("_"):
             raise AttributeError(name)
-        if name not in HARMLESS:
+        found: object = getattr(self.enqueuer, name)
+        return self._strangely(found) if callable(found) and name not in HARMLESS else found
+
+    def _strangely(self, call: Callable[P, R]) -> Callable[P, R]:
+        """Return what may do whatever to this run and the next, so that it is known when it is called."""
+
+        def strange(*arguments: P.args, **more: P.kwargs) -> R:
             self._strange()
-        return getattr(self.enqueuer, name)
+            try:
+                return call(*arguments, **more)
+            finally:
+                self._strange()
+
+        return strange
 
     def _strange(self) -> None:
-        """The enqueuer is asked for something that may do whatever to this run and the next."""
         self._board.fresh = False
         self._board.estrange()
 
     def __enter__(self) -> Self:
-        self._strange()
         self.enqueuer.__enter__()  # type: ignore[attr-defined]
+        if self.enqueuer.is_running():  # it may have been started just now
+            self._strange()
         return self
 
     def __exit__(self, *left: object) -> object:
-        self._strange()
-        return self.enqueuer.__exit__(*left)  # type: ignore[attr-defined]
+        return self._strangely(self.enqueuer.__exit__)(*left)  # type: ignore[attr-defined]
+
+
+def _size(value: SupportsIndex) -> float:
+    """Return a size of a queue as a number, if it is one: if it is none the enqueuer says so."""
+    try:
+        return operator.index(value)
+    except Exception:
+        return math.inf
+
+
+def _seconds(timeout: SupportsFloat) -> float:
+    """Return a timeout that an enqueuer has accepted as a number."""
+    try:
+        return float(timeout)
+    except Exception:
+        return math.inf
 
 
 def validated(make: object, sequence: SequenceLike[T], *, shuffle: bool = False, **options: object) -> Validated[T]:
     """Return an enqueuer for a program as it is, which raises `BrokenPromise` at the call that sees a promise broken, or at the next one.
 
-    It costs a few microseconds an item. What is watched: items and their order, and that they have no end (G1, G2, G5), the bound, the hook and
-    silence after `stop()` as long as items are computed in this process (G4, G7, G16), the life of a run (G16, G18, G19). What can't be told
-    for certain is not judged, above all: after a time-out or an interrupt whether anything was lost, the order where several consumers have
-    met, a sequence of changing length that is shuffled, the inside of a run whose predecessor was not stopped, streams that were made before
-    `start()`. That `None` is skipped (G3) is done here.
+    It costs a few microseconds an item. What is watched: which items come, their order, and that they have no end (G1, G2, G5); as long as items are
+    computed in this process the bound, that the hook does not come too early, and silence after `stop()` (G4, G7, G16); the life of a run (G16, G18,
+    G19). What can't be told for certain is not judged, above all: after a time-out or an interrupt whether anything was lost, the order where
+    several consumers have met, a sequence of changing length that is shuffled, the inside of a run whose predecessor was not stopped, streams that
+    were made before `start()`. That `None` is skipped (G3) is done here. A signal handler that raises `StopIteration` is taken for the end.
 
     Args:
         make: The class, or a callable like it: it gets a sequence, `shuffle` and the options.
