@@ -6,14 +6,17 @@ import json
 import multiprocessing
 import os
 import re
+import signal
 import subprocess
 import sys
 import textwrap
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
+import psutil
 import pytest
 
 from enqueuer import __main__ as command
@@ -251,16 +254,24 @@ def test_a_subject_that_is_slow_by_itself_gets_the_time_that_it_says(subject) ->
         ("adapter = Adapter(factory=REFERENCE, lacks={'wings': 'a penguin'})", "'wings', which is no capability"),
         ("adapter = Adapter(factory=REFERENCE, deviations={'no-such': 'none'})", "'no-such', which is neither"),
         ("adapter = Adapter(factory=REFERENCE, adds={'no-such': 'none'})", "adds 'no-such', which is neither"),
+        ("adapter = Adapter(factory=OrderedEnqueuer)", "the factory of an adapter is a Factory"),
+        ("adapter = Adapter(factory=REFERENCE, lacks=['resume'])", "lacks is a mapping of names to reasons"),
+        ("adapter = Adapter(factory=REFERENCE, lacks=None)", "lacks is a mapping of names to reasons"),
+        ("adapter = Adapter(factory=REFERENCE, deviations={'G2': ''})", "none of them empty"),
+        ("adapter = Adapter(factory=REFERENCE, deviations={'G2': object()})", "none of them empty"),
+        ("adapter = Adapter(factory=REFERENCE, adds={'stop_with_timeout': 'all'})", "did you mean stop_with_a_timeout_keeps_it"),
+        ("raise KeyboardInterrupt", "loading it raised KeyboardInterrupt"),
+        ("raise type('Mute', (Exception,), {'__str__': lambda self: 1 / 0})", "loading it raised Mute, which can't say what it is"),
         ("time.sleep(60)", "did not end"),
     ],
-    ids=range(9),
+    ids=range(17),
 )
 def test_what_is_no_adapter_is_told(subject, text, said) -> None:
     with pytest.raises(AdapterError, match=said):
         run(subject(text), only=SHORT)
 
 
-@pytest.mark.parametrize("target", ["nothing", "nowhere.at_all:adapter", "nowhere.py:adapter", "twin:Nobody", ":x", "x:"])
+@pytest.mark.parametrize("target", ["nothing", "nowhere.at_all:adapter", "nowhere.py:adapter", "twin:Nobody", ":x", "x:", "a/b.sh:x", ".a:x"])
 def test_what_names_no_adapter_is_told(target) -> None:
     with pytest.raises(AdapterError):
         run(target, only=SHORT)
@@ -467,6 +478,61 @@ def test_a_test_suite_may_have_a_test_for_each_check(pytester, subject, monkeypa
 def test_names_of_checks_are_unique() -> None:
     assert len({short(check) for check in CHECKS}) == len(CHECKS)
     assert isinstance(load("threads"), Adapter)
+
+
+def test_a_file_is_not_taken_for_a_module_of_its_name(tmp_path) -> None:
+    (tmp_path / "queue.py").write_text("adapter = 1\n")
+    (tmp_path / "a.b.py").write_text("adapter = 1\n")
+    with pytest.raises(AdapterError, match="there is another module 'queue' already"):
+        run(f"{tmp_path / 'queue.py'}:adapter", only=SHORT)
+    with pytest.raises(AdapterError, match="rename it"):
+        run(f"{tmp_path / 'a.b.py'}:adapter", only=SHORT)
+
+
+def test_a_check_may_be_named_as_it_is_shown() -> None:
+    for name in ("g2", "items come in rank order whatever their timing", "check_items_come_in_rank_order_whatever_their_timing"):
+        (result,) = run("threads", only=(name,)).results
+        assert result.guarantee == "G2"
+    with pytest.raises(AdapterError, match="did you mean items_come_in_rank_order"):
+        run("threads", only=("items come in rank order",))
+
+
+def test_garbage_in_all_descriptors_is_no_answer(subject) -> None:
+    body = """
+        def start(self, *_):
+            for fd in range(3, 40):
+                try:
+                    os.write(fd, b"garbage")
+                except OSError:
+                    pass
+    """
+    result = only(run(subject(made(body)), only=SHORT))
+    assert result.verdict is not Verdict.KEPT
+
+
+def judges(of: int) -> list[int]:
+    """Return the interpreters of checks that a process has started."""
+    return [child.pid for child in psutil.Process(of).children()]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_whoever_ends_the_command_ends_its_checks(number, tmp_path) -> None:
+    (tmp_path / "stuck.py").write_text(SUBJECT + made("def start(self, *_):\n    time.sleep(600)"))
+    command = [sys.executable, "-m", "enqueuer", "check", "stuck.py:adapter", "--jobs", "2"]
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
+    process = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    until = time.monotonic() + 60
+    seen: list[int] = []
+    while len(seen) < 3 and time.monotonic() < until:  # those of the calibration, of the description, and of a check that hangs
+        seen += [pid for pid in judges(process.pid) if pid not in seen]
+        time.sleep(0.005)
+    time.sleep(0.5)
+    process.send_signal(number)
+    process.communicate(timeout=30)
+    assert process.returncode == (130 if number == signal.SIGINT else -number)
+    while any(psutil.pid_exists(pid) for pid in seen):
+        assert time.monotonic() < until + 30
+        time.sleep(0.01)
 
 
 def test_a_semaphore_that_is_used_is_nobodys_left_over(multiprocessings_own) -> None:

@@ -55,7 +55,7 @@ def state(target: str) -> str:
     """Return a hash of what the verdicts depend on, besides the peer."""
     digest = hashlib.sha256(target.encode())
     testing = ROOT / "enqueuer" / "testing"
-    judges = [testing / "subject.py", testing / "remote.py", *(testing / "kit" / f"{name}.py" for name in ("adapter", "judge", "run", "watch"))]
+    judges = [testing / "subject.py", testing / "remote.py", *(testing / "kit" / f"{name}.py" for name in ("judge", "run", "watch"))]
     for path in [HERE / "handed.py", HERE / f"{target.partition(':')[0]}.py", *judges, *sorted((testing / "checks").glob("*.py"))]:
         digest.update(path.read_bytes())
     return digest.hexdigest()[:16]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Final
+from typing import Final, cast
 
 from ..checks import CAPABILITIES, CHECKS, Check
 from ..subject import LIMIT, PROCESSES, REFERENCE, Factory
@@ -38,14 +39,18 @@ class Adapter:
     deviations: Mapping[str, str] = field(default_factory=dict[str, str])
 
     def __post_init__(self) -> None:
-        unknown = [name for name in self.lacks if name not in CAPABILITIES]
-        if unknown:
-            raise AdapterError(f"{self.factory.name} lacks {unknown[0]!r}, which is no capability: there are {', '.join(CAPABILITIES)}")
-        known = {check.guarantee for check in CHECKS} | {short(check) for check in CHECKS}
+        if not isinstance(cast("object", self.factory), Factory):
+            raise AdapterError(f"the factory of an adapter is a Factory(name=..., ordered=...), not {self.factory!r}")
+        for verb, told in (("lacks", self.lacks), ("adds", self.adds), ("deviates from", self.deviations)):
+            if not _reasons(told):
+                raise AdapterError(f"what {self.factory.name} {verb} is a mapping of names to reasons, none of them empty, not {told!r}")
+        for name in self.lacks:
+            if name not in CAPABILITIES:
+                raise AdapterError(f"{self.factory.name} lacks {name!r}, which is no capability: there are {', '.join(CAPABILITIES)}")
         for verb, told in (("adds", self.adds), ("deviates from", self.deviations)):
-            unknown = [name for name in told if name not in known]
-            if unknown:
-                raise AdapterError(f"{self.factory.name} {verb} {unknown[0]!r}, which is neither a guarantee nor a check")
+            for name in told:
+                if named(name) != name:
+                    raise AdapterError(f"{self.factory.name} {verb} {name!r}, which is neither a guarantee nor a check{_like(name)}")
 
     def inapplicable(self, check: Check) -> str:
         """Return why a check does not apply, "" if it does."""
@@ -70,6 +75,35 @@ def short(check: Check) -> str:
     """Return the name of a check as users write it."""
     return check.name.removeprefix("check_")
 
+
+def _reasons(told: object) -> bool:
+    """Whether it is a mapping, with a reason for each name."""
+    return isinstance(told, Mapping) and all(isinstance(why, str) and why for why in cast("Mapping[object, object]", told).values())
+
+
+def _plain(text: str) -> str:
+    return text.strip().lower().replace(" ", "_").removeprefix("check_")
+
+
+def named(text: str) -> str:
+    """Return the guarantee or check that is meant, however it is written; "" if there is none."""
+    check = _plain(text)
+    return check if check in BY_NAME else text.strip().upper() if text.strip().upper() in GUARANTEES else ""
+
+
+def _like(text: str) -> str:
+    """Return what may have been meant, to be appended."""
+    close = named(text) or ", ".join(difflib.get_close_matches(_plain(text), BY_NAME, 2))
+    return f": did you mean {close}?" if close else ""
+
+
+def unknown(text: str) -> AdapterError:
+    """Return the error that tells that there is no such thing."""
+    return AdapterError(f"there is no guarantee and no check {text!r}{_like(text)}")
+
+
+GUARANTEES: Final = frozenset(check.guarantee for check in CHECKS)
+"""That are checked."""
 
 BY_NAME: Final = {short(check): check for check in CHECKS}
 """The checks. The clause that one watches stays the same, whatever it has seen to be broken."""
@@ -110,11 +144,23 @@ def load(target: str) -> Adapter:
 def _module(place: str, target: str) -> object:
     file = Path(place)
     if file.suffix != ".py":
-        return importlib.import_module(place)
+        if not all(part.isidentifier() for part in place.split(".")):
+            raise AdapterError(f"{target}: a Python file or the name of a module is wanted before the colon")
+        try:
+            return importlib.import_module(place)
+        except ModuleNotFoundError as error:
+            if error.name is None or not f"{place}.".startswith(f"{error.name}."):
+                raise
+            raise AdapterError(f"{target}: there is no module {error.name!r}: call from the folder that it is in, or install it") from error
     if not file.is_file():
         raise AdapterError(f"{target}: there is no file {place}")
-    sys.path.insert(0, str(file.resolve().parent))  # worker processes import it by its name
-    return importlib.import_module(file.stem)
+    if not file.stem.isidentifier():
+        raise AdapterError(f"{target}: worker processes import the file by its name, so that has to be an identifier: rename it")
+    sys.path.insert(0, str(file.resolve().parent))
+    module = importlib.import_module(file.stem)
+    if Path(module.__file__ or "").resolve() != file.resolve():
+        raise AdapterError(f"{target}: there is another module {file.stem!r} already, {module.__file__ or 'built in'}: rename the file")
+    return module
 
 
 def limited(adapter: Adapter, limit: float) -> Factory:

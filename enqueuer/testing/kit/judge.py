@@ -9,6 +9,7 @@ Whatever the subject prints, raises, leaves or kills, it does here.
 
 from __future__ import annotations
 
+import _thread
 import faulthandler
 import json
 import multiprocessing
@@ -22,7 +23,7 @@ from typing import TypedDict
 
 from ..checks import CHECKS
 from ..subject import NOTES, BrokenPromise, Note
-from .adapter import BY_NAME, Adapter, limited, load, short
+from .adapter import BY_NAME, Adapter, AdapterError, limited, load, short
 
 __all__ = ["Answer", "Request"]
 
@@ -56,10 +57,17 @@ def main() -> None:
     os.set_inheritable(descriptor, False)
     os.set_inheritable(notes, False)
     NOTES.keep = partial(_note, os.getpid(), notes)
-    request: Request = json.load(sys.stdin)
-    answer = _answer(request)
+    request: Request = json.loads(sys.stdin.readline())
+    _thread.start_new_thread(_end_with, (sys.stdin.fileno(),))
+    answer = json.dumps(_answer(request))
     with os.fdopen(descriptor, "w") as out:
-        json.dump(answer, out)
+        out.write(answer)
+
+
+def _end_with(descriptor: int) -> None:
+    """Wait for the end of whoever asks, and end then, with all that the check has started in its session."""
+    os.read(descriptor, 1)
+    os.killpg(os.getpgrp(), signal.SIGKILL)
 
 
 def _note(pid: int, descriptor: int, note: Note) -> None:
@@ -72,8 +80,10 @@ def _note(pid: int, descriptor: int, note: Note) -> None:
 def _answer(request: Request) -> Answer:
     try:
         adapter = load(request["target"])
-    except (Exception, SystemExit) as error:
-        return {"unusable": f"{type(error).__name__}: {error}", "trace": traceback.format_exc()}
+    except AdapterError as error:
+        return {"unusable": f"{error}"}
+    except BaseException as error:
+        return {"unusable": f"{request['target']}: loading it raised {_said(error)}", "trace": traceback.format_exc()}
     if not request["check"]:
         return {
             "subject": adapter.factory.name,
@@ -93,9 +103,16 @@ def _judged(adapter: Adapter, request: Request) -> Answer:
     except BrokenPromise as broken:
         return {"kept": False, "guarantee": broken.guarantee, "what": broken.what, "trace": traceback.format_exc()}
     except BaseException as error:
-        what = f"{type(error).__name__}: {error}" if f"{error}" else type(error).__name__
-        return {"kept": False, "guarantee": check.guarantee, "what": f"the check was stopped by {what}", "trace": traceback.format_exc()}
+        return {"kept": False, "guarantee": check.guarantee, "what": f"the check was stopped by {_said(error)}", "trace": traceback.format_exc()}
     return {"kept": True}
+
+
+def _said(error: BaseException) -> str:
+    """Return the type of an error, and what it says if it can."""
+    try:
+        return f"{type(error).__name__}: {error}" if f"{error}" else type(error).__name__
+    except Exception:
+        return f"{type(error).__name__}, which can't say what it is"
 
 
 def _helpers(method: str) -> None:

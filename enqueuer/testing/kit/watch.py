@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import uuid
 from collections.abc import Generator
@@ -28,6 +29,12 @@ MARK: Final = "ENQUEUER_KIT_MARK"
 
 SHARED: Final = Path("/dev/shm")  # noqa: S108
 """Where names of shared memory are files."""
+
+MEMORY: Final = "shared memory"
+"""What a name of it is told with."""
+
+STOPPING: Final = threading.Event()
+"""Set while nobody wants to know any more: whatever is watched is ended."""
 
 MOMENT: Final = 4.0
 """Seconds that what a check has started gets to be gone once its interpreter has ended; some leave a child that stays for three."""
@@ -79,26 +86,36 @@ def watch(request: Request, limit: float) -> Seen:
             start_new_session=True,
         )
         os.close(there)
-        assert process.stdin is not None
-        with contextlib.suppress(BrokenPipeError), process.stdin as asked:
-            asked.write(json.dumps(request).encode())
-        data, hangs = _read(answers.fileno(), process, since + limit)
-        if not hangs:
-            try:
-                process.wait(max(limit / 4, MOMENT))
-            except subprocess.TimeoutExpired:
-                hangs = True
-        if hangs:
-            _stacks(process)
-        exitcode = process.poll()
-        left = () if hangs else _left(mark, shared)
-        _clean(process, mark)
-        output.seek(0)
+        try:
+            assert process.stdin is not None
+            with contextlib.suppress(BrokenPipeError):  # it stays open: its end tells the interpreter that nobody waits for it
+                process.stdin.write(f"{json.dumps(request)}\n".encode())
+                process.stdin.flush()
+            data, hangs = _read(answers.fileno(), process, since + limit)
+            if not hangs:
+                try:
+                    process.wait(max(limit / 4, MOMENT))
+                except subprocess.TimeoutExpired:
+                    hangs = True
+            if hangs:
+                _stacks(process)
+            exitcode = process.poll()
+            left = () if hangs else _left(mark, shared)
+        finally:
+            _clean(process, mark)
+        output.seek(-min(TAIL, output.seek(0, os.SEEK_END)), os.SEEK_END)
         text = output.read().decode(errors="replace")
         notes.seek(0)
         lines = notes.read().splitlines()[-MOST:]
-    answer = cast("Answer", json.loads(data)) if data else None
-    return Seen(answer, hangs, exitcode, text[-TAIL:], left, tuple(_notes(lines)), time.monotonic() - since)
+    return Seen(_answered(data), hangs, exitcode, text, left, tuple(_notes(lines)), time.monotonic() - since)
+
+
+def _answered(data: bytes) -> Answer | None:
+    """Return an answer that is whole."""
+    try:
+        return cast("Answer", json.loads(data))
+    except ValueError:
+        return None
 
 
 def _notes(lines: list[bytes]) -> Generator[Note]:
@@ -113,23 +130,15 @@ def _read(fd: int, process: subprocess.Popen[bytes], until: float) -> tuple[byte
     """Return the answer, and whether the time was up. Children of the subject may hold the other end open: who is dead has said all."""
     data, poll = b"", select.poll()
     poll.register(fd, select.POLLIN)
-    while time.monotonic() < until:
+    while time.monotonic() < until and not STOPPING.is_set():
         if poll.poll(50):
             chunk = os.read(fd, 1 << 16)
             data += chunk
-            if not chunk or _whole(data):
+            if not chunk or _answered(data) is not None:
                 return data, False
         elif process.poll() is not None and not poll.poll(0):
             return data, False
-    return data, not _whole(data)
-
-
-def _whole(data: bytes) -> bool:
-    try:
-        json.loads(data)
-    except ValueError:
-        return False
-    return True
+    return data, _answered(data) is None
 
 
 def _stacks(process: subprocess.Popen[bytes]) -> None:
@@ -139,8 +148,13 @@ def _stacks(process: subprocess.Popen[bytes]) -> None:
         time.sleep(0.5)  # faulthandler says nothing when it is done
 
 
-def _shared() -> set[str]:
-    return {path.name for path in SHARED.iterdir()} if SHARED.is_dir() else set()
+def _shared() -> set[tuple[str, int]]:
+    """Return the names of shared memory, with when each was written."""
+    found: set[tuple[str, int]] = set()
+    for path in SHARED.iterdir() if SHARED.is_dir() else ():
+        with contextlib.suppress(OSError):  # gone meanwhile
+            found.add((path.name, path.stat().st_mtime_ns))
+    return found
 
 
 def _marked(mark: str) -> dict[int, str]:
@@ -153,17 +167,18 @@ def _marked(mark: str) -> dict[int, str]:
     return found
 
 
-def _left(mark: str, shared: set[str]) -> tuple[str, ...]:
+def _left(mark: str, shared: set[tuple[str, int]]) -> tuple[str, ...]:
     """Return what stays when the interpreter has ended."""
     until = time.monotonic() + MOMENT
     while (there := _marked(mark)) and time.monotonic() < until:
         time.sleep(0.02)
-    names = _unused(_shared() - shared - _told)
-    _told.update(names)
-    return (*(f"process {pid} ({command[:80]})" for pid, command in there.items()), *(f"shared memory {name}" for name in sorted(names)))
+    fresh = _shared() - shared - _told
+    names = _unused({name for name, _ in fresh})
+    _told.update(each for each in fresh if each[0] in names)
+    return (*(f"process {pid} ({command[:80]})" for pid, command in there.items()), *(f"{MEMORY} {name}" for name in sorted(names)))
 
 
-_told: Final[set[str]] = set()
+_told: Final[set[tuple[str, int]]] = set()
 """Names of shared memory that were told, each once: of several checks at a time, one may be blamed for another's."""
 
 
@@ -197,8 +212,12 @@ def _clean(process: subprocess.Popen[bytes], mark: str) -> None:
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-    while there := _marked(mark):
+    if process.stdin is not None:
+        with contextlib.suppress(OSError):
+            process.stdin.close()
+    until = time.monotonic() + MOMENT
+    while (there := _marked(mark)) and time.monotonic() < until:
         for pid in there:
-            with contextlib.suppress(ProcessLookupError):
+            with contextlib.suppress(OSError):
                 os.kill(pid, signal.SIGKILL)
         time.sleep(0.01)
