@@ -443,9 +443,26 @@ def test_the_adapter_of_the_page_gets_its_verdicts(tmp_path) -> None:
     assert "there is no such class" in report.results[1].what
 
 
-def test_it_runs_in_a_foreign_repository_on_the_installed_package(tmp_path) -> None:
-    page = (Path(__file__).parents[1] / "docs" / "conformance.md").read_text()
-    (tmp_path / "mine.py").write_text(re.findall(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)[0])
+PAGE = (Path(__file__).parents[1] / "docs" / "conformance.md").read_text()
+
+
+@pytest.fixture
+def mine(tmp_path) -> Path:
+    """The adapter of the page, in a folder of its own."""
+    file = tmp_path / "mine.py"
+    file.write_text(re.findall(r"^```python\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)[0])
+    return file
+
+
+def test_the_page_names_what_may_be_lacking_and_says_what_its_example_breaks(mine) -> None:
+    (told,) = re.findall(r"^What may be lacking: (.*?)\n\n", PAGE, re.MULTILINE | re.DOTALL)
+    assert re.findall(r'"([\w ]+)"', told) == sorted(CAPABILITIES)
+    report = run(f"{mine}:adapter", only=("an_error_arrives_at_its_rank_as_it_was_raised",))
+    assert (only(report).verdict, only(report).guarantee) == (Verdict.BROKEN, "G10")
+    assert "does not say at which rank" in only(report).what
+
+
+def test_it_runs_in_a_foreign_repository_on_the_installed_package(tmp_path, mine) -> None:
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     command = [sys.executable, "-m", "enqueuer", "check", "mine.py:adapter", "--only", "G5", "--json"]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120, check=False)
@@ -478,6 +495,21 @@ def test_a_test_suite_may_have_a_test_for_each_check(pytester, subject, monkeypa
 def test_names_of_checks_are_unique() -> None:
     assert len({short(check) for check in CHECKS}) == len(CHECKS)
     assert isinstance(load("threads"), Adapter)
+
+
+def test_what_is_known_is_told_though_another_adapter_or_the_page_can_not_be_had(capsys, tmp_path) -> None:
+    code, out, err = told(capsys, "threads", "nowhere.py:x", "--only", "G2")
+    assert (code, "kept" in out, "there is no file nowhere.py" in err) == (2, True, True)
+    code, out, err = told(capsys, "threads", "--only", "G2", "--html", str(tmp_path / "no" / "page.html"))
+    assert (code, "kept" in out, "could not be written" in err) == (1, True, True)
+
+
+def test_where_a_factory_failed_is_told(capsys, subject) -> None:
+    target = subject("def broken(*_, **__):\n    raise LookupError('not today')\nadapter = replace(REFERENCE, ordered=broken)")
+    code, out, _ = told(capsys, target, "--only", SHORT[0])
+    assert code == 1
+    assert "LookupError: not today" in out
+    assert "in broken" in out
 
 
 def test_a_file_is_not_taken_for_a_module_of_its_name(tmp_path) -> None:

@@ -17,6 +17,7 @@ from ..checks import CHECKS
 from ..terminal import Line, OneLine, show, width, wrap
 from .adapter import BY_NAME, OWN, AdapterError, short
 from .html import page
+from .judge import STOPPED
 from .report import BAD, Report, Result, Verdict
 from .run import run
 
@@ -59,6 +60,7 @@ def answer(asked: Asked, program: str, out: TextIO, err: TextIO) -> int:
     """Do what was asked; the result goes to `out`, progress and errors to `err`. Return the exit code."""
     line = OneLine(err)
     reports: list[Report] = []
+    problem = ""
     try:
         for target in asked.targets or tuple(OWN):
 
@@ -68,17 +70,17 @@ def answer(asked: Asked, program: str, out: TextIO, err: TextIO) -> int:
 
             reports.append(run(target, only=asked.only, jobs=asked.jobs, progress=progress))
             line.end(_sum(reports[-1]))
-    except AdapterError as error:
+    except AdapterError as error:  # what is known of others is told all the same
         line.end()
-        err.write(f"{program}: {error}\n")
-        return 2
-    if asked.html:
-        Path(asked.html).write_text(page(reports), encoding="utf-8")
+        problem = f"{program}: {error}\n"
     if asked.as_json:
         out.write(json.dumps([report.as_json() for report in reports], indent=2) + "\n")
-    else:
+    elif reports:
         show(_table(reports) + _told(reports), out)
-    return max(report.exit_code for report in reports)
+    if asked.html:
+        Path(asked.html).write_text(page(reports), encoding="utf-8")
+    err.write(problem)
+    return 2 if problem else max(report.exit_code for report in reports)
 
 
 def listed(out: TextIO) -> None:
@@ -134,8 +136,8 @@ def _told(reports: Sequence[Report]) -> list[Line]:
             if result.verdict in BAD:
                 lines += [(text, "bold red") for text in wrap(f"{report.target}, {result.guarantee}: {_claim(result)}")]
                 lines += [(text, "") for text in wrap(f"  {result.said}")]
-                if result.verdict is Verdict.HANGS:
-                    lines += [(text[: width()], "dim") for text in result.stacks.splitlines()[-STACK:]]
+                if result.verdict is Verdict.HANGS or STOPPED in result.what:
+                    lines += [(part, "dim") for text in result.stacks.splitlines()[-STACK:] for part in wrap(text)]
                 lines.append(("", ""))
     for report in reports:
         lines += [(text, "bold") for text in wrap(_sum(report))]

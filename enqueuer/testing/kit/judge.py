@@ -19,13 +19,17 @@ import sys
 import traceback
 from functools import partial
 from multiprocessing import resource_tracker
-from typing import TypedDict
+from typing import Final, TypedDict
 
 from ..checks import CHECKS
 from ..subject import NOTES, BrokenPromise, Note
 from .adapter import BY_NAME, Adapter, AdapterError, limited, load, short
 
 __all__ = ["Answer", "Request"]
+
+
+STOPPED: Final = "the check was stopped by"
+"""What an error is told with that is no verdict."""
 
 
 class Request(TypedDict):
@@ -103,7 +107,7 @@ def _judged(adapter: Adapter, request: Request) -> Answer:
     except BrokenPromise as broken:
         return {"kept": False, "guarantee": broken.guarantee, "what": broken.what, "trace": traceback.format_exc()}
     except BaseException as error:
-        return {"kept": False, "guarantee": check.guarantee, "what": f"the check was stopped by {_said(error)}", "trace": traceback.format_exc()}
+        return {"kept": False, "guarantee": check.guarantee, "what": f"{STOPPED} {_said(error)}", "trace": traceback.format_exc()}
     return {"kept": True}
 
 
