@@ -6,6 +6,7 @@ import contextlib
 import dis
 import itertools
 import multiprocessing
+import multiprocessing.util
 import os
 import signal
 import sys
@@ -673,8 +674,11 @@ def test_an_item_may_fork_and_both_go_on() -> None:
 def at_the_end() -> None:
     enqueuer = validated(OrderedEnqueuer, Slow(), use_multiprocessing=True, context="fork")
     enqueuer.start(1, 2)
-    threading.Thread(target=list, args=(enqueuer.get(),)).start()
+    thread = threading.Thread(target=list, args=(enqueuer.get(),))
+    thread.start()
     time.sleep(0.05)
+    multiprocessing.util._exit_function()  # as it does by itself, before or after it waits for threads
+    thread.join(30)
 
 
 def test_a_process_of_multiprocessing_may_end_meanwhile(capfd) -> None:
