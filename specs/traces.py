@@ -573,12 +573,12 @@ REPLAYED: Final = {"FirstErrorInTime": replace(ONE, odd={0: "late fails", 1: "fa
 UNSEEN: Final = {
     "an item, an order or a seed, which no record has": (
         "TwiceAndNever Copied NoneDelivered OrderByChance ForgetfulSeed SameSeedEveryEpoch ErrorsBetweenEpochsSwallowed EmptyIsOne LastItemLost "
-        "ReadOnlyArrays LeasesThatEndEarly OneRandomState"
+        "ReadOnlyArrays LeasesThatEndEarly OneRandomState LeftOutAtTheBorder"
     ),
     "the words of an error, of which records have the type": "BorderWithoutNames DeathWithoutWords",
     "another plan, which the log itself names": "OneEpoch AlwaysABarrier LeftOver ResumesOneLate StateOffByOne ArgumentsMended",
     "in front of the run, which is never called, or as it may be": (
-        "StopOnce LateStop StreamForgetsItsRun NativeGenerator SecondStartReplaces RunningForEver"
+        "StopOnce LateStop StreamForgetsItsRun NativeGenerator SecondStartReplaces RunningForEver OpenedOnce"
     ),
     "a start() that fails, which the specs leave out": "LeavesWhatItHasStarted",
     "what should happen and does not, which no log of what happened shows": "NobodyRings DeathBySight",

@@ -457,7 +457,7 @@ def mine(tmp_path) -> Path:
 def test_the_page_names_what_may_be_lacking_and_says_what_its_example_breaks(mine) -> None:
     (told,) = re.findall(r"^What may be lacking: (.*?)\n\n", PAGE, re.MULTILINE | re.DOTALL)
     assert re.findall(r'"([\w ]+)"', told) == sorted(CAPABILITIES)
-    report = run(f"{mine}:adapter", only=("an_error_arrives_at_its_rank_as_it_was_raised",))
+    report = run(f"{mine}:adapter", only=("an_error_says_where_it_was_raised",))
     assert (only(report).verdict, only(report).guarantee) == (Verdict.BROKEN, "G10")
     assert "does not say at which rank" in only(report).what
 

@@ -468,6 +468,16 @@ class BorderWithoutNames(Engines[T]):
             raise BorderError("something could not cross the border") from None
 
 
+class LeftOutAtTheBorder(Engines[T]):
+    """What can't cross the border is left out, and nobody is told."""
+
+    def item(self, worker: int, epoch: int, index: int, /) -> T | None:
+        try:
+            return super().item(worker, epoch, index)
+        except BorderError:
+            return None
+
+
 class SpoiltByTheHookUnseen(Engines[T]):
     """A sequence that can't be sent to the workers again is not, and nobody is told."""
 
@@ -700,6 +710,16 @@ class LastItemLost(GeneratorEnqueuer[T]):
         return _Pulling(lambda: _all_but_the_last(self._open()), self._runtime.lock(), foreign=False)
 
 
+class OpenedOnce(GeneratorEnqueuer[T]):
+    """A callable that makes generators is called at the first start only."""
+
+    first: Iterator[T | None] | None = None
+
+    def make_compute(self) -> Compute[T]:
+        self.first = first = self.first or self._open()
+        return _Pulling(lambda: first, self._runtime.lock(), foreign=True)
+
+
 def _all_but_the_last(items: Iterator[T]) -> Iterator[T]:
     held = list(islice(items, 1))
     for item in items:
@@ -829,7 +849,7 @@ TWINS: Final = (
     _window("G2", CompletionOrder, "of which 0 is ready last"),
     _run("G3", NoneDelivered, "['None', 1"),
     _window("G4", OffByOne, "1 more than max_queue_size="),
-    _face("G5", OneEpoch, "the stream ended after 1 of 50"),
+    _face("G5", OneEpoch, "the stream ended after 1 of 10"),
     _twin("G5", LastItemLost, "the stream ended after 0 of 1", _factory("LastItemLost", generator=LastItemLost)),
     _run("G6", Copied, "not the object that was computed"),
     _engine("G6", ReadOnlyArrays, "came not writable"),
@@ -848,6 +868,7 @@ TWINS: Final = (
     _face("G11", EmptyIsOne, "an empty sequence gave None"),
     _run("G11", ErrorsEndTheStream, "a generator's error arrived as StopIteration()"),
     _engine("G12", BorderWithoutNames, "is not named"),
+    _engine("G12", LeftOutAtTheBorder, "after [0, 1] _Odd arrived as None"),
     _engine("G12", SpoiltByTheHookUnseen, "after its hook arrived as None"),
     _engine("G13", DeathWithoutWords, "not all are named"),
     _engine("G13", DeathBySight, "did not return within"),
@@ -860,6 +881,7 @@ TWINS: Final = (
     _engine("G15", NeverKills, "and left the processes"),
     _face("G16", StreamForgetsItsRun, "an item of a later one"),
     _face("G17", LeftOver, "a restarted run began with [3"),
+    _twin("G17", OpenedOnce, "did not begin anew", _factory("OpenedOnce", generator=OpenedOnce)),
     _face("G18", SecondStartReplaces, "start() while running raised None"),
     _engine("G18", LeavesWhatItHasStarted, "a start() that failed left the processes"),
     _face("G19", RunningForEver, "true after a failure"),

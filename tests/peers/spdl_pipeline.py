@@ -14,7 +14,13 @@ from spdl.pipeline import PipelineBuilder
 from enqueuer.testing.kit import Adapter
 
 DEVIATIONS = dict.fromkeys(
-    ("an_error_arrives_at_its_rank_as_it_was_raised", "the_first_failing_rank_wins", "what_cant_cross_the_border_is_named"),
+    (
+        "an_error_arrives_at_its_rank_as_it_was_raised",
+        "an_error_says_where_it_was_raised",
+        "the_first_failing_rank_wins",
+        "what_cant_cross_the_border_is_an_error",
+        "what_cant_cross_the_border_is_named",
+    ),
     "an item that fails is logged and left out",
 )
 

@@ -26,7 +26,7 @@ LACKS = {
 ADDS = {
     "stop_with_a_timeout_keeps_it": "stop() returns nothing: whether it is done is found out here",
     "stop_from_the_runs_own_threads_does_not_wait": "stop() returns nothing",
-    "a_restart_begins_afresh": "a generator is an iterator: what is called for one each time is called here, once",
+    "a_restarted_generator_begins_anew": "a generator is an iterator: what is called for one each time is called here, once",
     "an_error_in_a_generator_arrives_after_its_items": "the same",
 }
 

@@ -52,11 +52,21 @@ def check_an_error_arrives_at_its_rank_as_it_was_raised(factory: Factory) -> Non
             promise(subject.is_running(), "G19", "is_running() is false before the error was delivered")
             got = raised(factory, partial(next, stream), "G10", "the next() that meets an error")
             promise(type(got) is type(error) and got is not None and got.args == error.args, "G10", f"{error!r} arrived as {got!r}")
-            lines = "".join(traceback.format_exception(got)) if got is not None else ""
-            promise("in item" in lines, "G10", f"{error!r} arrived without the worker's traceback")
-            promise("rank 3" in lines, "G10", f"{error!r} does not say at which rank it was raised")
             promise(not subject.is_running(), "G19", "is_running() is true after an error was delivered")
             promise(ends(factory, stream, "G10") and ends(factory, other, "G10"), "G10", "a stream went on after an error was delivered")
+
+
+def check_an_error_says_where_it_was_raised(factory: Factory) -> None:
+    """G10: with the traceback of the worker, and the rank."""
+    subject = _failing(factory, ValueError("a", 2), 3)
+    with stopping(factory, subject):
+        subject.start(3, 6)
+        stream = subject.get()
+        take(factory, stream, 3, "G10")
+        got = raised(factory, partial(next, stream), "G10", "the next() that meets an error")
+        lines = "".join(traceback.format_exception(got)) if got is not None else ""
+        promise("in item" in lines, "G10", f"{got!r} arrived without the worker's traceback")
+        promise("rank 3" in lines, "G10", f"{got!r} does not say at which rank it was raised")
 
 
 def check_stop_iteration_from_an_item_is_a_runtime_error(factory: Factory) -> None:
@@ -166,6 +176,7 @@ def check_an_error_in_a_generator_arrives_after_its_items(factory: Factory) -> N
 
 CHECKS: Final = (
     Check("G10", check_an_error_arrives_at_its_rank_as_it_was_raised),
+    Check("G10", check_an_error_says_where_it_was_raised),
     Check("G10", check_stop_iteration_from_an_item_is_a_runtime_error),
     Check("G10", check_the_first_failing_rank_wins),
     Check("G11", check_an_error_between_epochs_arrives_where_the_epoch_would_have_begun, frozenset({"hook"})),

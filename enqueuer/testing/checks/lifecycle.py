@@ -34,7 +34,8 @@ def check_stop_may_be_called_at_any_time(factory: Factory) -> None:
     promise(within("G14", "stop() before start()", subject.stop, factory.limit), "G14", "stop() before start() returned false")
     with stopping(factory, subject):
         subject.start(2, 4)
-        take(factory, subject.get(), 2, "G14")
+        stream = subject.get()
+        take(factory, stream, 2, "G14")
         results: list[bool] = []
         threads = [threading.Thread(target=lambda: results.append(subject.stop()), daemon=True) for _ in range(4)]
         for thread in threads:
@@ -43,6 +44,8 @@ def check_stop_may_be_called_at_any_time(factory: Factory) -> None:
             thread.join(factory.limit)
         promise(results == [True] * 4, "G14", f"four stop() at once returned {results}")
         promise(within("G14", "a second stop()", subject.stop, factory.limit), "G14", "a second stop() returned false")
+        got = raised(factory, partial(next, stream), "G14", "next() after stop()")
+        promise(isinstance(got, StopIteration), "G14", f"a loop that went on after stop() met {got!r}")
 
 
 def check_stop_releases_a_blocked_consumer(factory: Factory) -> None:
@@ -151,13 +154,15 @@ def check_nothing_happens_after_stop(factory: Factory) -> None:
     subject = factory.ordered(sequence)
     with stopping(factory, subject, gate=gate):
         subject.start(2, 4)
-        old = subject.get()
-        take(factory, old, 2, "G16")
+        old, idle = subject.get(), subject.get()
+        take(factory, old, 1, "G16")
+        take(factory, idle, 1, "G16")
         gate.wait_arrived(1, factory.limit)
         subject.stop(0)  # leaves a straggler in item 2
         promise(ends(factory, old, "G16"), "G16", "a stream delivered something after stop()")
         subject.start(2, 2)
-        promise(ends(factory, old, "G16"), "G16", "a stream of an earlier run delivered an item of a later one")
+        for stream in (old, idle):  # the one was asked meanwhile, the other was not
+            promise(ends(factory, stream, "G16"), "G16", "a stream of an earlier run delivered an item of a later one")
         new = subject.get()
         take(factory, new, 2, "G16")
         gate.open()
@@ -192,6 +197,10 @@ def check_a_restart_begins_afresh(factory: Factory) -> None:
         subject.start(2, 4)
         items = take(factory, subject.get(), 6, "G17")
         promise(items == [0, 1, 2, 3, 0, 1], "G17", f"after a failed run a restart began with {items}")
+
+
+def check_a_restarted_generator_begins_anew(factory: Factory) -> None:
+    """G17: one that is made by a callable; an iterator of the caller's own goes on."""
     anew = factory.generator(lambda: iter(range(3)))
     with stopping(factory, anew):
         for _ in range(2):
@@ -362,7 +371,8 @@ CHECKS: Final = (
     Check("G14", check_stop_from_the_runs_own_threads_does_not_wait, frozenset({"generator", "hook"})),
     Check("G15", check_stop_with_a_timeout_keeps_it, frozenset({"deadline"})),
     Check("G16", check_nothing_happens_after_stop, frozenset({"deadline", "restart"})),
-    Check("G17", check_a_restart_begins_afresh, frozenset({"generator", "restart"})),
+    Check("G17", check_a_restart_begins_afresh, frozenset({"restart"})),
+    Check("G17", check_a_restarted_generator_begins_anew, frozenset({"generator", "restart"})),
     Check("G18", check_start_while_running_is_refused),
     Check("G19", check_is_running_tells_the_life_of_a_run, frozenset({"restart"})),
     Check("G20", check_stop_leaves_nothing, frozenset({"generator"})),
