@@ -49,10 +49,12 @@ class Enqueuer:
     def __init__(self, sequence: Any, *, processes: bool) -> None:
         self.dataset, self.processes = Adapted(sequence), processes
         self.inner: Any = None
+        self.shape = 0, 0
 
     def start(self, workers: int = 1, max_queue_size: int = 10) -> None:
         """Start."""
-        if not self.is_running():
+        if self.shape != (workers, max_queue_size):  # which it takes when it is made
+            self.shape = workers, max_queue_size
             self.inner = OrderedEnqueuer(self.dataset, workers, use_multiprocessing=self.processes, max_queue_size=max_queue_size)
         self.inner.start()
 
