@@ -23,6 +23,7 @@ import pytest
 from process_helpers import children, wait_for
 
 from enqueuer import _runtime
+from enqueuer.testing import twins
 
 PATIENCE: Final = 10.0
 """Seconds within which a thread that has nothing left to do must be gone."""
@@ -61,6 +62,9 @@ def no_leaks() -> Iterator[None]:
     """Fail the test that left a thread or a descriptor behind. Threads on their way out get time to exit; that is all that is waited for."""
     before = set(threading.enumerate()), _tasks(), _descriptors()
     yield
+    left = [*twins._runs, *twins._engines, *twins._left, *twins._descriptors]
+    twins.Twin.forget()
+    assert not left, f"left behind by a twin, and ended in a test that knows nothing of it: {left}"
     if not _leaks(*before):
         return
     gc.collect()  # what was dropped in a reference cycle

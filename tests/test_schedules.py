@@ -221,8 +221,15 @@ WITHIN: Final = 1000
 
 
 @pytest.fixture(params=[twin for twin in TWINS if twin.name in FOUND], ids=lambda twin: twin.name)
-def twin(request: pytest.FixtureRequest) -> Iterator[Twin]:
-    yield request.param
+def twin(request: pytest.FixtureRequest) -> Twin:
+    one: Twin = request.param
+    return one
+
+
+@pytest.fixture(autouse=True)
+def twins_end() -> Iterator[None]:
+    """Forget what twins have left in a world that is over."""
+    yield
     Twin.forget()
 
 

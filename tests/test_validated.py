@@ -26,7 +26,7 @@ import pytest
 from enqueuer import OrderedEnqueuer
 from enqueuer.testing.kit import validated
 from enqueuer.testing.subject import BrokenPromise
-from enqueuer.testing.twins import TWINS
+from enqueuer.testing.twins import TWINS, Twin
 
 LENGTH = 7
 
@@ -55,6 +55,13 @@ class Turning(Items):
 
     def on_epoch_end(self) -> None:
         self.epochs += 1
+
+
+@pytest.fixture(autouse=True)
+def twins_end() -> Iterator[None]:
+    """End what twins have left."""
+    yield
+    Twin.clean()
 
 
 def programme(enqueuer, items=2 * (LENGTH - 1), *, shuffled=False) -> list[int]:
@@ -104,7 +111,6 @@ def test_a_twin_is_told_while_the_programme_runs(name, guarantee) -> None:
         assert caught.value.guarantee == guarantee, caught.value
     finally:
         enqueuer.enqueuer.stop()
-        twin.clean()
 
 
 def ordered(name: str):
