@@ -572,8 +572,8 @@ REPLAYED: Final = {"FirstErrorInTime": replace(ONE, odd={0: "late fails", 1: "fa
 
 UNSEEN: Final = {
     "an item, an order or a seed, which no record has": (
-        "TwiceAndNever Copied NoneDelivered OrderByChance ForgetfulSeed SameSeedEveryEpoch ErrorsBetweenEpochsSwallowed EmptyIsOne LastItemLost "
-        "ReadOnlyArrays LeasesThatEndEarly OneRandomState LeftOutAtTheBorder"
+        "TwiceAndNever CopyForEachWorker Copied NoneDelivered OrderByChance ForgetfulSeed SameSeedEveryEpoch ErrorsBetweenEpochsSwallowed EmptyIsOne "
+        "LastItemLost ReadOnlyArrays LeasesThatEndEarly OneRandomState LeftOutAtTheBorder"
     ),
     "the words of an error, of which records have the type": "BorderWithoutNames DeathWithoutWords",
     "another plan, which the log itself names": "OneEpoch AlwaysABarrier LeftOver ResumesOneLate StateOffByOne ArgumentsMended",
@@ -583,7 +583,7 @@ UNSEEN: Final = {
     "a start() that fails, which the specs leave out": "LeavesWhatItHasStarted",
     "what should happen and does not, which no log of what happened shows": "NobodyRings DeathBySight",
     "outside of the run: the process, its forks, signals, descriptors; its end": (
-        "IgnoresForks LeavesADescriptor SeedsTheHost SetsAHandler DeafToTheLifeline"
+        "IgnoresForks LeavesADescriptor SeedsTheHost SetsAHandler DeafToTheLifeline ExitIsPatient KillsLate DiesOfInterrupts"
     ),
 }
 """Where the faults of the other twins are."""

@@ -14,9 +14,10 @@ import random
 import select
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields, replace
-from itertools import islice
+from itertools import chain, islice, tee
 from typing import Final, TypeAlias, TypeVar, cast
 
 from .. import GeneratorEnqueuer, OrderedEnqueuer, Place, Plan, RunState, Span, item_seed
@@ -230,6 +231,13 @@ class NobodyRings(Run[T]):
         pass
 
 
+class ExitIsPatient(Run[T]):
+    """An exit gives the items that are under way some time."""
+
+    def stop(self, timeout: float | None = None) -> bool:
+        return super().stop(timeout or (None if timeout is None else 3 * LIMIT))
+
+
 class LostWakeUp(Run[T]):
     """A worker that waits for room is not told when an item is taken."""
 
@@ -383,6 +391,14 @@ class _Deaf(_Computing):
 
     def item(self, worker: int, epoch: int, index: int, /) -> object:
         signal.signal(signal.SIGIO, signal.SIG_IGN)
+        return super().item(worker, epoch, index)
+
+
+class _Interrupted(_Computing):
+    """Ctrl-C ends the process that computes."""
+
+    def item(self, worker: int, epoch: int, index: int, /) -> object:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
         return super().item(worker, epoch, index)
 
 
@@ -558,6 +574,21 @@ class DeafToTheLifeline(Engines[T]):
         super().__init__(cast("Compute[T]", _Deaf(compute)), workers, lock, process)
 
 
+class KillsLate(Engines[T]):
+    """A worker process gets time to end by itself, also at exit."""
+
+    def kill(self) -> bool:
+        time.sleep(3 * LIMIT)
+        return super().kill()
+
+
+class DiesOfInterrupts(Engines[T]):
+    """Ctrl-C in a terminal, which reaches every process, ends those of the workers."""
+
+    def __init__(self, compute: Compute[T], workers: Workers, lock: Lock, process: Process) -> None:
+        super().__init__(cast("Compute[T]", _Interrupted(compute)), workers, lock, process)
+
+
 # faces
 
 
@@ -720,6 +751,13 @@ class OpenedOnce(GeneratorEnqueuer[T]):
         return _Pulling(lambda: first, self._runtime.lock(), foreign=True)
 
 
+class CopyForEachWorker(GeneratorEnqueuer[T]):
+    """Each of two workers delivers all items of a generator."""
+
+    def make_compute(self) -> Compute[T]:
+        return _Pulling(lambda: chain.from_iterable(zip(*tee(self._open()), strict=True)), self._runtime.lock(), foreign=False)
+
+
 def _all_but_the_last(items: Iterator[T]) -> Iterator[T]:
     held = list(islice(items, 1))
     for item in items:
@@ -845,6 +883,7 @@ def _engine(breaks: str, kind: MakeEngine, seen: str, limit: float = 2 * LIMIT) 
 
 TWINS: Final = (
     _face("G1", TwiceAndNever, "delivered [0, 0, 2"),
+    _twin("G1", CopyForEachWorker, "came as [0, 0, 1, 1", _factory("CopyForEachWorker", generator=CopyForEachWorker)),
     _engine("G1", ItemOfTheDeadLost, "with 1 deaths at item 2 the items came as [0, 1, 3"),
     _window("G2", CompletionOrder, "of which 0 is ready last"),
     _run("G3", NoneDelivered, "['None', 1"),
@@ -890,9 +929,12 @@ TWINS: Final = (
     _face("G20", LeavesADescriptor, "were left open"),
     _engine("G20", LeavesAProcess, "stop() left the processes"),
     _engine("G20", DeafToTheLifeline, "the parent was killed, and the processes"),
+    _run("G20", ExitIsPatient, "two items under way, was there after"),
+    _engine("G20", KillsLate, "large items under way, was there after"),
     _run("G21", LostWakeUp, "got stuck after [1] items"),
     _run("G21", OthersForgotten, "and 2 consumers the consumers got stuck"),
     _face("G22", NativeGenerator, "the stream ended after 0 of 4"),
+    _engine("G22", DiesOfInterrupts, "was killed by SIGINT"),
     _face("G23", ArgumentsMended, "start(0, 10) gave None"),
     _window("G24", TakenTwice, "not each of 600 items once"),
     _face("G25", SeedsTheHost, "changed the global random state"),

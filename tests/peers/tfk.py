@@ -31,7 +31,7 @@ ADDS = {
 }
 
 
-COPIES = {"nones_of_a_generator_are_skipped": "its workers iterate copies, and nothing tells one which share is its own"}
+COPIES = {"nones_of_a_generator_are_skipped": "each of its workers delivers all items of a copy, None or not, which another check tells"}
 
 
 class Adapted(Handed, Sequence):

@@ -61,6 +61,11 @@ def check_every_next_of_racing_consumers_returns(factory: Factory) -> None:
 
 def check_an_interrupt_loses_nothing(factory: Factory) -> None:
     """G22: `KeyboardInterrupt` reaches a blocked consumer at once; the stream goes on with the same rank. Main thread only."""
+    interrupt(factory, partial(os.kill, os.getpid(), signal.SIGINT))
+
+
+def interrupt(factory: Factory, kill: Callable[[], None]) -> None:
+    """Watch what becomes of a consumer that is interrupted by a call."""
     if threading.current_thread() is not threading.main_thread():
         raise RuntimeError("G22 can be checked in the main thread only: interrupts arrive nowhere else")
     gate = Gate()
@@ -79,15 +84,15 @@ def check_an_interrupt_loses_nothing(factory: Factory) -> None:
             items = [next(stream)]
             asking, done = threading.Event(), threading.Event()
 
-            def interrupt() -> None:
+            def interrupting() -> None:
                 gate.wait_arrived(1, factory.limit)
                 asking.wait(factory.limit)
                 gate.wait_arrived(2, MOMENT)  # nobody comes: time for the consumer to block; were it not, the check would only be weaker
-                os.kill(os.getpid(), signal.SIGINT)
+                kill()
                 done.wait(factory.limit)
                 gate.open()  # a subject that sleeps through it gets its item, and fails below
 
-            killer = threading.Thread(target=interrupt, name="within", daemon=True)
+            killer = threading.Thread(target=interrupting, name="within", daemon=True)
             arrived = False
             try:
                 killer.start()

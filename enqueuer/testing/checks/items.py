@@ -30,6 +30,15 @@ def check_each_index_is_computed_and_delivered_once_an_epoch(factory: Factory) -
                 turns.let(1)
 
 
+def check_each_item_of_a_generator_is_delivered_once(factory: Factory) -> None:
+    """G1: whichever of several workers has pulled it."""
+    subject = factory.generator(partial(range, 24))
+    with stopping(factory, subject):
+        subject.start(3, 6)
+        items = take(factory, subject.get(), 24, "G1")
+        promise(len(set(items)) == 24, "G1", f"24 items of a generator, each of another number, came as {items}")
+
+
 def check_items_come_in_rank_order_whatever_their_timing(factory: Factory) -> None:
     """G2: the first item is the last to be ready."""
     gate = Gate()
@@ -145,6 +154,7 @@ def check_an_item_arrives_as_it_was_computed(factory: Factory) -> None:
 
 CHECKS: Final = (
     Check("G1", check_each_index_is_computed_and_delivered_once_an_epoch, frozenset({"hook", "shuffle"})),
+    Check("G1", check_each_item_of_a_generator_is_delivered_once, frozenset({"generator"})),
     Check("G2", check_items_come_in_rank_order_whatever_their_timing),
     Check("G3", check_items_that_are_none_are_skipped),
     Check("G3", check_nones_of_a_generator_are_skipped, frozenset({"generator"})),

@@ -15,6 +15,7 @@ from typing import Final
 
 from ..subject import MOMENT, Factory, Gate, GeneratorLike, Hooked, Numbers, ends, promise, raised, stopping, take, within
 from .check import Check
+from .host import KEPT, hosted
 
 __all__ = ["CHECKS"]
 
@@ -305,6 +306,25 @@ def check_a_dropped_run_ends(factory: Factory) -> None:
     promise(not left, "G20", f"nobody can reach the run any more, and it keeps {left}")
 
 
+def _leave_an_item(factory: Factory, _: object) -> None:
+    gate = Gate()
+
+    def item(index: int) -> int:
+        gate.enter(60)
+        return index
+
+    subject = factory.ordered(Numbers(5, item))
+    subject.start(2, 4)
+    KEPT.append((subject, gate))
+    promise(gate.wait_arrived(2, factory.limit), "G21", "of two workers not all began")
+
+
+def check_an_exit_does_not_wait_for_an_item(factory: Factory) -> None:
+    """G20: a process that exits without stop(), with items under way that last a minute, ends at once."""
+    with hosted(factory, "G20", _leave_an_item) as host:
+        promise(host.ends(), "G20", f"a process that exits without stop(), two items under way, was there after {factory.limit:.0f} s")
+
+
 def _descriptors() -> set[str]:
     folder = "/proc/self/fd"
     return {name for name in os.listdir(folder) if os.path.exists(f"{folder}/{name}")} if os.path.isdir(folder) else set()  # noqa: PTH110, PTH112, PTH208
@@ -377,5 +397,6 @@ CHECKS: Final = (
     Check("G19", check_is_running_tells_the_life_of_a_run, frozenset({"restart"})),
     Check("G20", check_stop_leaves_nothing, frozenset({"generator"})),
     Check("G20", check_a_dropped_run_ends),
+    Check("G20", check_an_exit_does_not_wait_for_an_item),
     Check("G28", check_a_fork_of_the_host_leaves_the_run_alone),
 )

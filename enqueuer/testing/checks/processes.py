@@ -15,7 +15,6 @@ import sys
 import threading
 import time
 import traceback
-import warnings
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
@@ -26,6 +25,8 @@ from typing import Final, NoReturn, cast
 from ..remote import Do, asking, remote
 from ..subject import MOMENT, Factory, Gate, MakeApart, Numbers, ends, promise, raised, stopping, take, within
 from .check import Check
+from .consumers import interrupt
+from .host import KEPT, dead, hosted
 
 __all__ = ["CHECKS"]
 
@@ -475,20 +476,12 @@ def _random_states_differ(factory: Factory, *, deaths: int) -> None:
 def _gone(factory: Factory, pid: int) -> bool:
     """Whether there is no such process. One that is dead has been reaped, too, unless that is for the fork server to do."""
     if factory.method == "forkserver":
-        return _dead(pid)
+        return dead(pid)
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
         return True
     return False
-
-
-def _dead(pid: int) -> bool:
-    """Whether there is no such process, or nothing to do but to reap it."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in {"Z", "X"}
-    except OSError:
-        return True
 
 
 def _children(factory: Factory) -> set[int]:
@@ -581,15 +574,9 @@ def check_no_process_is_left(factory: Factory) -> None:
             promise(pids and not left, "G20", f"{how} left the processes {left} of {pids}")
 
 
-def _be_killed(factory: Factory, writer: int) -> None:
-    """Run in a process that is about to be killed; tell of its workers, which are busy."""
-    signal.alarm(60)
-    server = sys.modules.get("multiprocessing.forkserver")
-    if server is not None:
-        vars(getattr(server, "_forkserver"))["_forkserver_pid"] = None  # noqa: B009 - that is the parent's, and can't be used here
-
+def _be_busy(factory: Factory, tell: Callable[[int], None]) -> None:
     def item(index: int) -> object:
-        os.write(writer, f"{asking()}\n".encode())
+        tell(asking())
         return index if index < 0 else Do(_sleep_through_signals)
 
     subject = factory.ordered(Numbers(5, item))
@@ -599,29 +586,49 @@ def _be_killed(factory: Factory, writer: int) -> None:
 
 def check_no_process_outlives_a_parent_that_is_killed(factory: Factory) -> None:
     """G20: whatever it computes."""
-    reader, writer = os.pipe()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # from Python 3.12 on: this process has threads
-        child = os.fork()
-    if child == 0:  # pragma: no cover
-        try:
-            _be_killed(factory, writer)
-        finally:
-            os._exit(1)
-    os.close(writer)
-    pids: list[int] = []
-    with open(reader) as lines:  # noqa: PTH123 - a descriptor
-        try:
-            pids += [int(within("G21", "a worker", lines.readline, factory.limit)) for _ in range(2)]
-        finally:
-            os.kill(child, signal.SIGKILL)
-            os.waitpid(child, 0)
-    deadline = time.monotonic() + factory.limit
-    while (left := [pid for pid in pids if not _dead(pid)]) and time.monotonic() < deadline:
-        time.sleep(0.01)
-    for pid in left:
-        os.kill(pid, signal.SIGKILL)
-    promise(not left, "G20", f"the parent was killed, and the processes {left} went on")
+    with hosted(factory, "G20", _be_busy) as host:
+        promise(host.tells(2), "G21", "of two workers not all began")
+        host.process.kill()
+        host.ends()
+        promise(not (left := host.left()), "G20", f"the parent was killed, and the processes {left} went on")
+
+
+LARGE: Final = 2_800_000
+"""Bytes that no pipe holds."""
+
+
+def _leave_large_items(factory: Factory, tell: Callable[[int], None]) -> None:
+    def item(index: int) -> object:
+        tell(asking())
+        return Do(bytes, LARGE + index)
+
+    subject = factory.ordered(Numbers(1000, item))
+    subject.start(16, 40)  # so that some worker is about to say something, whenever the end comes
+    stream = subject.get()
+    KEPT.append((subject, stream))
+    take(factory, stream, 1, "G20")
+
+
+def check_an_exit_does_not_wait_for_large_items(factory: Factory) -> None:
+    """G20: a process that exits without stop(), while its workers compute and send, ends at once and leaves none of them."""
+    for _ in range(2):
+        with hosted(factory, "G20", _leave_large_items) as host:
+            promise(host.ends(), "G20", f"a process that exits without stop(), large items under way, was there after {factory.limit:.0f} s")
+            promise(not (left := host.left()), "G20", f"a process has exited without stop(), and the processes {left} went on")
+
+
+# G22
+
+
+def check_an_interrupt_from_a_terminal_loses_nothing(factory: Factory) -> None:
+    """G22: which reaches every process of the group; the stream goes on with the same rank."""
+
+    def interrupted(factory: Factory, _: object) -> None:
+        os.setpgid(0, 0)
+        interrupt(factory, partial(os.killpg, 0, signal.SIGINT))
+
+    with hosted(factory, "G22", interrupted) as host:
+        promise(host.ends() and not host.process.exitcode, "G22", "an interrupt from a terminal ended the program, or it did not end")
 
 
 @contextmanager
@@ -694,4 +701,6 @@ CHECKS: Final = (
     Check("G18", check_a_start_that_fails_leaves_no_process, frozenset({"processes"})),
     Check("G20", check_no_process_is_left, frozenset({"generator", "processes"})),
     Check("G20", check_no_process_outlives_a_parent_that_is_killed, frozenset({"processes"})),
+    Check("G20", check_an_exit_does_not_wait_for_large_items, frozenset({"processes"})),
+    Check("G22", check_an_interrupt_from_a_terminal_loses_nothing, frozenset({"processes"})),
 )
