@@ -15,7 +15,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Final, TypeAlias, cast
 
-from ..subject import BrokenPromise, Factory
+from ..subject import LIMIT, BrokenPromise, Factory
 
 __all__ = ["KEPT", "Body", "Host", "dead", "hosted"]
 
@@ -49,7 +49,7 @@ class Host:
 
     def tells(self, pids: int) -> bool:
         """Wait until it has told of so many processes; whether it has."""
-        until = time.monotonic() + self._limit
+        until = time.monotonic() + LIMIT  # whoever hangs later is not judged by how it begins
         while len(self.pids) < pids and self._connection.poll(max(0.0, until - time.monotonic())):
             if not self._hear():
                 break

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Final
 
-from ..subject import MOMENT, Factory, Gate, GeneratorLike, Hooked, Numbers, ends, promise, raised, stopping, take, within
+from ..subject import LIMIT, MOMENT, Factory, Gate, GeneratorLike, Hooked, Numbers, ends, promise, raised, stopping, take, within
 from .check import Check
 from .host import KEPT, hosted
 
@@ -316,7 +316,7 @@ def _leave_an_item(factory: Factory, _: object) -> None:
     subject = factory.ordered(Numbers(5, item))
     subject.start(2, 4)
     KEPT.append((subject, gate))
-    promise(gate.wait_arrived(2, factory.limit), "G21", "of two workers not all began")
+    promise(gate.wait_arrived(2, LIMIT), "G21", "of two workers not all began")
 
 
 def check_an_exit_does_not_wait_for_an_item(factory: Factory) -> None:
