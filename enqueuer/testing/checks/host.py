@@ -10,12 +10,13 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from itertools import filterfalse
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Final, TypeAlias, cast
 
-from ..subject import LIMIT, BrokenPromise, Factory
+from ..subject import LIMIT, BrokenPromise, Factory, promise
 
 __all__ = ["KEPT", "Body", "Host", "dead", "hosted"]
 
@@ -30,7 +31,7 @@ KEPT: Final[list[object]] = []
 """What a body wants to be there until its process ends."""
 
 LIFE: Final = 60
-"""Seconds after which a process is killed that nobody has ended."""
+"""Seconds after which a process is killed that nobody has ended, besides those in which it should."""
 
 
 class Host:
@@ -40,6 +41,7 @@ class Host:
         here, there = multiprocessing.Pipe(duplex=False)
         self._connection: Final = here
         self._limit: Final = factory.limit
+        self._guarantee: Final = guarantee
         self.pids: Final[set[int]] = set()
         self.process: Final = multiprocessing.get_context("fork").Process(target=_begin, args=(factory, guarantee, body, there))
         with warnings.catch_warnings():
@@ -55,12 +57,14 @@ class Host:
                 break
         return len(self.pids) >= pids
 
-    def ends(self) -> bool:
-        """Wait for its end; whether it came in time. Raises the `BrokenPromise` that it was ended by."""
+    def ends(self, how: int = 0) -> bool:
+        """Wait for its end; whether it came in time. Raises the `BrokenPromise` that it was ended by, another one if it ended otherwise."""
         self.process.join(self._limit)
         while self._connection.poll() and self._hear():
             pass
-        return self.process.exitcode is not None
+        code = self.process.exitcode
+        promise(code in {None, how}, self._guarantee, f"a process of its own, in which the check used the subject, ended with {code}")
+        return code is not None
 
     def _hear(self) -> bool:
         try:
@@ -85,8 +89,8 @@ class Host:
         self.process.join()
         self.process.close()
         self._connection.close()
-        for pid in self.pids:
-            if not dead(pid):
+        for pid in filterfalse(dead, self.pids):
+            with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
 
 
@@ -102,7 +106,7 @@ def hosted(factory: Factory, guarantee: str, body: Body) -> Generator[Host]:
 
 def _begin(factory: Factory, guarantee: str, body: Body, connection: Connection[Told, object]) -> None:
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
-    signal.alarm(LIFE)
+    signal.alarm(int(factory.limit) + LIFE)
     server = sys.modules.get("multiprocessing.forkserver")
     if server is not None:
         vars(getattr(server, "_forkserver"))["_forkserver_pid"] = None  # noqa: B009 - that is the parent's, and can't be used here

@@ -589,7 +589,7 @@ def check_no_process_outlives_a_parent_that_is_killed(factory: Factory) -> None:
     with hosted(factory, "G20", _be_busy) as host:
         promise(host.tells(2), "G21", "of two workers not all began")
         host.process.kill()
-        host.ends()
+        host.ends(-signal.SIGKILL)
         promise(not (left := host.left()), "G20", f"the parent was killed, and the processes {left} went on")
 
 
@@ -628,7 +628,7 @@ def check_an_interrupt_from_a_terminal_loses_nothing(factory: Factory) -> None:
         interrupt(factory, partial(os.killpg, 0, signal.SIGINT))
 
     with hosted(factory, "G22", interrupted) as host:
-        promise(host.ends() and not host.process.exitcode, "G22", "an interrupt from a terminal ended the program, or it did not end")
+        promise(host.ends(), "G22", f"a program that was interrupted from a terminal was there after {factory.limit:.0f} s")
 
 
 @contextmanager
