@@ -576,7 +576,7 @@ UNSEEN: Final = {
         "LastItemLost ReadOnlyArrays LeasesThatEndEarly OneRandomState LeftOutAtTheBorder"
     ),
     "the words of an error, of which records have the type": "BorderWithoutNames DeathWithoutWords",
-    "another plan, which the log itself names": "OneEpoch AlwaysABarrier LeftOver ResumesOneLate StateOffByOne ArgumentsMended",
+    "another plan, which the log itself names": "OneEpoch AlwaysABarrier LeftOver ResumesOneLate StateOffByOne ArgumentsMended TimeOutsMended",
     "in front of the run, which is never called, or as it may be": (
         "StopOnce LateStop StreamForgetsItsRun NativeGenerator SecondStartReplaces RunningForEver OpenedOnce"
     ),

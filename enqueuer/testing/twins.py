@@ -718,6 +718,13 @@ class ArgumentsMended(Ordered[T]):
         super().start(max(1, workers), max(1, max_queue_size))
 
 
+class TimeOutsMended(Ordered[T]):
+    """A time-out below zero is taken for none at all."""
+
+    def stop(self, timeout: float | None = None) -> bool:
+        return super().stop(None if timeout is not None and timeout < 0 else timeout)
+
+
 class SeedsTheHost(Ordered[T]):
     """Starting it seeds the global random state."""
 
@@ -936,6 +943,7 @@ TWINS: Final = (
     _face("G22", NativeGenerator, "the stream ended after 0 of 4"),
     _engine("G22", DiesOfInterrupts, "was killed by SIGINT"),
     _face("G23", ArgumentsMended, "start(0, 10) gave None"),
+    _face("G23", TimeOutsMended, "stop(-1.0) gave None"),
     _window("G24", TakenTwice, "not each of 600 items once"),
     _face("G25", SeedsTheHost, "changed the global random state"),
     _face("G25", SetsAHandler, "changed the handler of signal 15"),

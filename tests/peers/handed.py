@@ -25,6 +25,8 @@ LACKS = {
 ADDS = {
     "G4": "its queues are set otherwise, and nothing says how many items are ahead together",
     "stop_may_be_called_at_any_time": "it has no stop()",
+    "stop_releases_a_blocked_consumer": "it has no stop()",
+    "wrong_numbers_of_workers_and_items_are_refused": "it has no start()",
     "start_while_running_is_refused": "it has no start()",
     "a_start_that_fails_leaves_no_process": "it has no start()",
     "an_empty_sequence_is_a_clear_error": "it is read again and again here",

@@ -16,6 +16,9 @@ from enqueuer.testing.kit import Adapter
 DEVIATIONS = dict.fromkeys(
     (
         "an_error_arrives_at_its_rank_as_it_was_raised",
+        "an_error_of_an_empty_queue_arrives_too",
+        "an_error_with_a_constructor_of_its_own_arrives_too",
+        "a_run_is_over_when_its_error_was_delivered",
         "an_error_says_where_it_was_raised",
         "the_first_failing_rank_wins",
         "what_cant_cross_the_border_is_an_error",

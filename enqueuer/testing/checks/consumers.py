@@ -110,8 +110,8 @@ def interrupt(factory: Factory, kill: Callable[[], None]) -> None:
         promise(items == [0, 1, 2, 0, 1], "G22", f"with a KeyboardInterrupt between 0 and 1, the items came as {items}")
 
 
-def check_wrong_arguments_are_refused(factory: Factory) -> None:
-    """G23: at the call that got them; nothing was started or changed."""
+def check_wrong_numbers_of_workers_and_items_are_refused(factory: Factory) -> None:
+    """G23: at the start() that got them; nothing was started or changed."""
     subject = factory.ordered(Numbers(4))
     with stopping(factory, subject):
         for arguments in ((0, 10), (-1, 10), (1, 0), (1, -3)):
@@ -121,6 +121,14 @@ def check_wrong_arguments_are_refused(factory: Factory) -> None:
         for odd in ("2", 1.5, None, True):
             got = raised(factory, partial(cast("Callable[[object], None]", subject.start), odd), "G23", f"start({odd!r})")
             promise(isinstance(got, TypeError), "G23", f"start({odd!r}) gave {got!r} instead of a TypeError")
+        subject.start(1, 1)
+        promise(take(factory, subject.get(), 5, "G23") == [0, 1, 2, 3, 0], "G23", "refused calls disturbed the run")
+
+
+def check_wrong_arguments_are_refused(factory: Factory) -> None:
+    """G23: time-outs and what is to be read, at the call that got them; nothing was changed."""
+    subject = factory.ordered(Numbers(4))
+    with stopping(factory, subject):
         subject.start(1, 1)
         for seconds, kind in ((-1.0, ValueError), (math.nan, ValueError), ("1", TypeError), (True, TypeError)):
             wrong = cast("float", seconds)
@@ -229,6 +237,7 @@ CHECKS: Final = (
     Check("G21", check_every_next_returns),
     Check("G21", check_every_next_of_racing_consumers_returns, frozenset({"consumers"})),
     Check("G22", check_an_interrupt_loses_nothing),
+    Check("G23", check_wrong_numbers_of_workers_and_items_are_refused),
     Check("G23", check_wrong_arguments_are_refused, frozenset({"deadline", "generator", "timeout"})),
     Check("G24", check_consumers_share_the_items, frozenset({"consumers"})),
     Check("G25", check_enqueuers_do_not_influence_each_other_or_the_host, frozenset({"shuffle"})),

@@ -31,29 +31,50 @@ def _failing(factory: Factory, error: BaseException, at: int, length: int = 8) -
     return factory.ordered(Numbers(length, item))
 
 
-def check_an_error_arrives_at_its_rank_as_it_was_raised(factory: Factory) -> None:
-    """G10: whatever its type, after every earlier item; then the run is over."""
-    errors: Final = (
-        ValueError("a", 2),
-        SystemExit(3),
-        KeyboardInterrupt("k"),
-        queue.Empty(),
-        GeneratorExit(),
-        TwoArguments("l", 4),
-        TimeoutError("t"),
-    )
+def _arrive(factory: Factory, *errors: BaseException) -> None:
     for error in errors:
         subject = _failing(factory, error, 3)
         with stopping(factory, subject):
             subject.start(3, 6)
-            stream, other = subject.get(), subject.get()
+            stream = subject.get()
             items = take(factory, stream, 3, "G10")
             promise(items == [0, 1, 2], "G10", f"before the error at rank 3 came {items}")
-            promise(subject.is_running(), "G19", "is_running() is false before the error was delivered")
-            got = raised(factory, partial(next, stream), "G10", "the next() that meets an error")
+            got = raised(factory, partial(next, stream), "G10", f"the next() that meets {error!r}")
             promise(type(got) is type(error) and got is not None and got.args == error.args, "G10", f"{error!r} arrived as {got!r}")
-            promise(not subject.is_running(), "G19", "is_running() is true after an error was delivered")
-            promise(ends(factory, stream, "G10") and ends(factory, other, "G10"), "G10", "a stream went on after an error was delivered")
+
+
+def check_an_error_arrives_at_its_rank_as_it_was_raised(factory: Factory) -> None:
+    """G10: after every earlier item."""
+    _arrive(factory, ValueError("a", 2), TimeoutError("t"))
+
+
+def check_an_error_that_would_end_a_thread_arrives_too(factory: Factory) -> None:
+    """G10: `SystemExit`, `KeyboardInterrupt`, `GeneratorExit`."""
+    _arrive(factory, SystemExit(3), KeyboardInterrupt("k"), GeneratorExit())
+
+
+def check_an_error_of_an_empty_queue_arrives_too(factory: Factory) -> None:
+    """G10: which an enqueuer might take for that of a queue of its own."""
+    _arrive(factory, queue.Empty())
+
+
+def check_an_error_with_a_constructor_of_its_own_arrives_too(factory: Factory) -> None:
+    """G10: that can't be called with the error's `args`."""
+    _arrive(factory, TwoArguments("l", 4))
+
+
+def check_a_run_is_over_when_its_error_was_delivered(factory: Factory) -> None:
+    """G10: not before; all streams end."""
+    subject = _failing(factory, ValueError("a", 2), 3)
+    with stopping(factory, subject):
+        subject.start(3, 6)
+        stream, other = subject.get(), subject.get()
+        take(factory, stream, 3, "G10")
+        promise(subject.is_running(), "G19", "is_running() is false before the error was delivered")
+        raised(factory, partial(next, stream), "G10", "the next() that meets an error")
+        promise(not subject.is_running(), "G19", "is_running() is true after an error was delivered")
+        for each in (stream, other):
+            promise(ends(factory, each, "G10"), "G10", "a stream went on after an error was delivered")
 
 
 def check_an_error_says_where_it_was_raised(factory: Factory) -> None:
@@ -176,6 +197,10 @@ def check_an_error_in_a_generator_arrives_after_its_items(factory: Factory) -> N
 
 CHECKS: Final = (
     Check("G10", check_an_error_arrives_at_its_rank_as_it_was_raised),
+    Check("G10", check_an_error_that_would_end_a_thread_arrives_too),
+    Check("G10", check_an_error_of_an_empty_queue_arrives_too),
+    Check("G10", check_an_error_with_a_constructor_of_its_own_arrives_too),
+    Check("G10", check_a_run_is_over_when_its_error_was_delivered),
     Check("G10", check_an_error_says_where_it_was_raised),
     Check("G10", check_stop_iteration_from_an_item_is_a_runtime_error),
     Check("G10", check_the_first_failing_rank_wins),
