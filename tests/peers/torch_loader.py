@@ -37,7 +37,7 @@ def _adapter(method: str) -> Adapter:
     return Adapter(
         factory=iterated("torch 2.13", method, partial(read, method=method)),
         lacks=LACKS,
-        adds=ADDS,
+        adds=ADDS | {"a_run_is_over_when_its_error_was_delivered": "it has no is_running()"},
         deviations={"G3": "None is an item as any other"},
     )
 
