@@ -22,7 +22,9 @@ def read(sequence: Any, workers: int, size: int, *, method: str | None) -> Again
 
 
 def _adapter(method: str | None) -> Adapter:
-    adds = ADDS | dict.fromkeys(("G9", "no_process_outlives_a_parent_that_is_killed"), "processes are started by the first next(), not before")
+    adds = ADDS | dict.fromkeys(
+        ("G9", "no_process_outlives_a_parent_that_is_killed", "an_exit_does_not_wait_for_an_item"), "it begins with the first next(), not before"
+    )
     over = {"a_run_is_over_when_its_error_was_delivered": "it has no is_running()"}
     return Adapter(factory=iterated("grain 0.2.18", method, partial(read, method=method)), lacks=LACKS, adds=adds | over)
 
