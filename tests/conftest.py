@@ -59,7 +59,7 @@ def _leaks(threads: set[threading.Thread], tasks: int, descriptors: dict[str, st
 
 @pytest.fixture(autouse=True)
 def no_leaks() -> Iterator[None]:
-    """Fail the test that left a thread or a descriptor behind. Threads on their way out get time to exit; that is all that is waited for."""
+    """Fail the test that left a twin's run, a thread or a descriptor behind. Threads on their way out get time to exit, and nothing else does."""
     before = set(threading.enumerate()), _tasks(), _descriptors()
     yield
     left = [*twins._runs, *twins._engines, *twins._left, *twins._descriptors]

@@ -773,8 +773,8 @@ def test_orphans_end_where_there_is_no_sigio(method) -> None:
     command = [sys.executable, "-W", "error", "-c", textwrap.dedent(text), str(Path(__file__).parent)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as host:
         assert host.stdout.readline() == "started\n"
-        assert wait_for(lambda: len(children(host.pid)) == 3)  # they are those of the thread that started them, until that is gone
-        workers = children(host.pid)
+        workers: set[int] = set()  # they are children of the thread that started them, until that is gone
+        assert wait_for(lambda: workers.update(children(host.pid)) or len(workers) == 3)
         host.kill()
         assert wait_for(lambda: not any(map(living, workers)), 2)
 

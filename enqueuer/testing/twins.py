@@ -386,19 +386,15 @@ class _ErrorsSwallowed(_Computing):
             return 3
 
 
-class _Deaf(_Computing):
-    """The lifeline's signal is ignored."""
+@dataclass(frozen=True)
+class _Signalled(_Computing):
+    """Before it computes, the process sets what a signal does."""
+
+    number: signal.Signals
+    handler: signal.Handlers
 
     def item(self, worker: int, epoch: int, index: int, /) -> object:
-        signal.signal(signal.SIGIO, signal.SIG_IGN)
-        return super().item(worker, epoch, index)
-
-
-class _Interrupted(_Computing):
-    """Ctrl-C ends the process that computes."""
-
-    def item(self, worker: int, epoch: int, index: int, /) -> object:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        signal.signal(self.number, self.handler)
         return super().item(worker, epoch, index)
 
 
@@ -571,7 +567,7 @@ class DeafToTheLifeline(Engines[T]):
     """A worker process that computes does not hear that its parent is gone."""
 
     def __init__(self, compute: Compute[T], workers: Workers, lock: Lock, process: Process) -> None:
-        super().__init__(cast("Compute[T]", _Deaf(compute)), workers, lock, process)
+        super().__init__(cast("Compute[T]", _Signalled(compute, signal.SIGIO, signal.SIG_IGN)), workers, lock, process)
 
 
 class KillsLate(Engines[T]):
@@ -586,7 +582,7 @@ class DiesOfInterrupts(Engines[T]):
     """Ctrl-C in a terminal, which reaches every process, ends those of the workers."""
 
     def __init__(self, compute: Compute[T], workers: Workers, lock: Lock, process: Process) -> None:
-        super().__init__(cast("Compute[T]", _Interrupted(compute)), workers, lock, process)
+        super().__init__(cast("Compute[T]", _Signalled(compute, signal.SIGINT, signal.SIG_DFL)), workers, lock, process)
 
 
 # faces
