@@ -8,16 +8,13 @@ import subprocess
 import sys
 import textwrap
 import threading
-import time
 import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final, Self
 
 import pytest
-
-LIMIT: Final = 30.0
-"""Seconds after which something that should come at once is called a hang."""
+from pacing import LIMIT, at_most, wait_for
 
 ALL_METHODS: Final = ("fork", "spawn", "forkserver")
 
@@ -72,16 +69,6 @@ def begun(enqueuer, ready):
         time.sleep(0.001)
 
 """
-
-
-def wait_for(condition: Callable[[], object], limit: float = LIMIT) -> bool:
-    """Wait until something that can only be looked at is so; return whether it is."""
-    deadline = time.monotonic() + limit
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.002)
-    return True
 
 
 def living(pid: int | str) -> bool:
@@ -183,9 +170,8 @@ class Script:
 
     def ends_at_once(self) -> None:
         """Wait for the end, which must come soon, well, and without a word."""
-        before = time.monotonic()
-        assert self.ends() == (0, "", "")
-        assert time.monotonic() - before < 3
+        with at_most(3):
+            assert self.ends() == (0, "", "")
 
     def left(self) -> list[int]:
         """Return the processes of this program that live, itself apart."""

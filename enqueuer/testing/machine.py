@@ -24,8 +24,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from multiprocessing import resource_tracker
 from pathlib import Path
-from time import monotonic
-from typing import ClassVar, Final
+from typing import ClassVar, Final, TypeVar
 
 from hypothesis import Phase, settings, strategies
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -51,9 +50,12 @@ from .model import (
     open_gates,
     same_error,
 )
-from .subject import BrokenPromise, Factory, promise, within
+from .pace import patiently
+from .subject import BrokenPromise, Factory, joined, promise, within
 
 __all__ = ["Machine", "machine_for", "register_profiles"]
+
+T = TypeVar("T")
 
 MOST_SUBJECTS: Final = 4
 MOST_READERS: Final = 4
@@ -90,6 +92,20 @@ SCRIPTS: Final = strategies.one_of(
     strategies.builds(_endless, strategies.lists(EPOCHS, min_size=1, max_size=1), strategies.none()),
     strategies.builds(_endless, strategies.lists(EPOCHS, min_size=1, max_size=3), HOOKS),
 )
+
+
+def _received(source: queue.SimpleQueue[T], limit: float) -> T:
+    """Return what comes first; raise `queue.Empty` if nothing does within `limit` seconds of an idle machine."""
+    came: list[T] = []
+
+    def comes(seconds: float) -> bool:
+        with suppress(queue.Empty):
+            came.append(source.get(timeout=seconds))
+        return bool(came)
+
+    if not patiently(comes, limit):
+        raise queue.Empty
+    return came[0]
 
 
 def _some(which: Callable[[Subject], object]) -> Callable[[Machine], bool]:
@@ -349,15 +365,18 @@ class Machine(RuleBasedStateMachine):
 
     def _next(self, reader: Reader, run: Run | None, *, patient: bool) -> Outcome:
         reader.run = run  # G16: for good
-        deadline = monotonic() + self.limit
+        waited_for = True
 
         def call() -> Outcome:
             outcome = attempt(reader.stream)
-            while patient and reader.timeout is not None and isinstance(outcome, TimeoutError) and monotonic() < deadline:
+            while patient and reader.timeout is not None and isinstance(outcome, TimeoutError) and waited_for:
                 outcome = attempt(reader.stream)  # G26: for the same item
             return outcome
 
-        return within("G21", "next()", call, self.limit)
+        try:
+            return within("G21", "next()", call, self.limit)
+        finally:
+            waited_for = False
 
     def _judge(self, subject: Subject, run: Run, cell: Cell | None, outcome: Outcome) -> None:
         """Compare what came with the cell that was to come."""
@@ -462,7 +481,7 @@ class Machine(RuleBasedStateMachine):
     def _returned(self, run: Run, count: int, guarantee: str) -> list[list[Outcome]]:
         """What so many consumers in other threads got."""
         try:
-            return [run.returned.get(timeout=self.limit) for _ in range(count)]
+            return [_received(run.returned, self.limit) for _ in range(count)]
         except queue.Empty:
             raise BrokenPromise(guarantee, f"a next() in another thread did not return within {self.limit:g} s") from None
 
@@ -498,7 +517,7 @@ class Machine(RuleBasedStateMachine):
             run.performance.errand = lambda: answers.put(subject.enqueuer.stop())
         run.performance.gate(gate).open()
         try:
-            promise(answers.get(timeout=self.limit) is False, "G14", "stop() inside of an item did not return false")
+            promise(_received(answers, self.limit) is False, "G14", "stop() inside of an item did not return false")
         except queue.Empty:
             raise BrokenPromise("G14", f"stop() inside of an item did not return within {self.limit:g} s") from None
         self._over(run, freed=False)
@@ -522,8 +541,7 @@ class Machine(RuleBasedStateMachine):
         """Wait until no thread or process of these runs is left; return how many threads there were."""
         threads = [thread for run in runs for thread in run.threads if thread.is_alive()]
         for thread in threads:
-            thread.join(self.limit)
-            promise(not thread.is_alive(), guarantee, f"{thread.name} of a run that is over is still there after {self.limit:g} s")
+            promise(joined(thread, self.limit), guarantee, f"{thread.name} of a run that is over is still there after {self.limit:g} s")
         left = self._processes() & frozenset(itertools.chain.from_iterable(run.processes for run in runs))
         promise(not left, guarantee, f"processes {sorted(left)} of a run that is over are left")
         return len(threads)

@@ -12,10 +12,12 @@ import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Final, Literal, NoReturn, Protocol, TypeAlias, TypeVar
 
 from .. import GeneratorEnqueuer, OrderedEnqueuer, item_seed
 from .._types import SequenceLike
+from .pace import patiently
 from .remote import asking, remote, remote_generator, remote_seed
 
 __all__ = [
@@ -41,10 +43,10 @@ T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
 LIMIT: Final = 10.0
-"""Seconds after which something that should come at once is called a hang."""
+"""Seconds after which something that should come at once is called a hang. Like all limits of checks, on an idle machine: see `pace`."""
 
 MOMENT: Final = 0.2
-"""Seconds that a check watches for what must not happen. Too short a moment could miss a fault, never invent one."""
+"""Seconds that a check watches for what must not happen, on an idle machine. Too short a moment could miss a fault, never invent one."""
 
 
 Note: TypeAlias = tuple[float, str, str, str]
@@ -234,12 +236,17 @@ class Gate:
         self.arrived = 0
 
     def enter(self, limit: float = 6 * LIMIT) -> None:
-        """Wait for a pass. Gives up after `limit` seconds, so that a broken subject leaves no thread behind."""
+        """Wait for a pass. Gives up after `limit` seconds of an idle machine, so that a broken subject leaves no thread behind."""
         with self._condition:
             self.arrived += 1
             self._condition.notify_all()
-            self._condition.wait_for(lambda: self._passes, limit)
+        patiently(self._passed, limit)
+
+    def _passed(self, seconds: float) -> bool:
+        with self._condition:
+            passed = bool(self._condition.wait_for(lambda: self._passes, seconds))
             self._passes -= self._passes > 0
+            return passed
 
     def item(self, index: int) -> int:
         """Be an item that waits for its pass."""
@@ -259,9 +266,12 @@ class Gate:
             self._condition.notify_all()
 
     def wait_arrived(self, count: int, limit: float = LIMIT) -> bool:
-        """Wait until `count` have come, passed or not; return whether they have."""
+        """Wait until `count` have come, passed or not; return whether they have within `limit` seconds of an idle machine."""
+        return patiently(partial(self._come, count), limit)
+
+    def _come(self, count: int, seconds: float) -> bool:
         with self._condition:
-            return self._condition.wait_for(lambda: self.arrived >= count, limit)
+            return self._condition.wait_for(lambda: self.arrived >= count, seconds)
 
 
 def within(guarantee: str, what: str, call: Callable[[], T], limit: float = LIMIT) -> T:
@@ -280,12 +290,33 @@ def within(guarantee: str, what: str, call: Callable[[], T], limit: float = LIMI
 
     thread = threading.Thread(target=body, name="within", daemon=True)
     thread.start()
-    thread.join(limit)
-    if thread.is_alive():
+    if not joined(thread, limit):
         raise BrokenPromise(guarantee, f"{what} did not return within {limit:g} s")
     if errors:
         raise errors[0]
     return results[0]
+
+
+def joined(thread: threading.Thread, limit: float) -> bool:
+    """Wait until a thread has ended; return whether it has within `limit` seconds of an idle machine."""
+
+    def ended(seconds: float) -> bool:
+        thread.join(seconds)
+        return not thread.is_alive()
+
+    return patiently(ended, limit)
+
+
+def seen(look: Callable[[], object], limit: float) -> bool:
+    """Wait until what can only be looked at is so; return whether it is within `limit` seconds of an idle machine."""
+
+    def comes(seconds: float) -> bool:
+        until = time.monotonic() + seconds
+        while not (there := look()) and time.monotonic() < until:
+            time.sleep(0.01)
+        return bool(there)
+
+    return patiently(comes, limit)
 
 
 class Numbers:

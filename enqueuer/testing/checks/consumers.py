@@ -16,7 +16,8 @@ from functools import partial
 from itertools import islice
 from typing import Final, cast
 
-from ..subject import MOMENT, Factory, Gate, Numbers, promise, raised, stopping, take, within
+from ..pace import patiently
+from ..subject import MOMENT, Factory, Gate, Numbers, joined, promise, raised, stopping, take, within
 from .check import Check
 
 __all__ = ["CHECKS"]
@@ -42,11 +43,17 @@ def _returns(factory: Factory, shapes: Iterable[tuple[int, int, int]]) -> None:
                 thread.start()
             before: list[int] = []
             while counts != before and any(thread.is_alive() for thread in threads):  # slow is not stuck
-                before, until = list(counts), time.monotonic() + factory.limit
-                for thread in threads:
-                    thread.join(max(0.0, until - time.monotonic()))
+                before = list(counts)
+                patiently(partial(_all_ended, threads), factory.limit)
             shape = f"{workers} workers, a queue of {size} and {consumers} consumers"
             promise(counts == [300] * consumers, "G21", f"with {shape} the consumers got stuck after {counts} items of 300 each")
+
+
+def _all_ended(threads: list[threading.Thread], seconds: float) -> bool:
+    until = time.monotonic() + seconds
+    for thread in threads:
+        thread.join(max(0.0, until - time.monotonic()))
+    return not any(thread.is_alive() for thread in threads)
 
 
 def check_every_next_returns(factory: Factory) -> None:
@@ -86,10 +93,10 @@ def interrupt(factory: Factory, kill: Callable[[], None]) -> None:
 
             def interrupting() -> None:
                 gate.wait_arrived(1, factory.limit)
-                asking.wait(factory.limit)
+                patiently(asking.wait, factory.limit)
                 gate.wait_arrived(2, MOMENT)  # nobody comes: time for the consumer to block; were it not, the check would only be weaker
                 kill()
-                done.wait(factory.limit)
+                patiently(done.wait, factory.limit)
                 gate.open()  # a subject that sleeps through it gets its item, and fails below
 
             killer = threading.Thread(target=interrupting, name="within", daemon=True)
@@ -101,7 +108,7 @@ def interrupt(factory: Factory, kill: Callable[[], None]) -> None:
             except KeyboardInterrupt:
                 arrived = True
             done.set()
-            killer.join(factory.limit)
+            joined(killer, factory.limit)
         finally:
             signal.signal(signal.SIGINT, before)
         promise(arrived, "G22", "KeyboardInterrupt did not reach a consumer that was blocked in next()")
@@ -151,14 +158,14 @@ def check_consumers_share_the_items(factory: Factory) -> None:
 
         def consume(items: list[object]) -> None:
             stream = subject.get()
-            begin.wait(factory.limit)
+            begin.wait()  # as daemons they keep nobody, should one not start
             items.extend(islice(stream, 200))
 
         threads = [threading.Thread(target=consume, args=(items,), name="within", daemon=True) for items in got]
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join(factory.limit)
+            joined(thread, factory.limit)
         together = [int(str(item)) for items in got for item in items]
         promise(sorted(together) == list(range(600)), "G24", "the items of three consumers together are not each of 600 items once")
         for items in got:

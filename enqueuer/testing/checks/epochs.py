@@ -8,6 +8,7 @@ import threading
 from functools import partial
 from typing import Final
 
+from ..pace import patiently
 from ..subject import MOMENT, Factory, Gate, Hooked, Numbers, promise, raised, stopping, take
 from .check import Check
 
@@ -24,6 +25,9 @@ def check_the_hook_runs_once_between_two_epochs(factory: Factory) -> None:
         sequence.length = lengths[len(seen) % 3]
         called.release()
 
+    def comes(seconds: float) -> bool:
+        return called.acquire(timeout=seconds)
+
     sequence = Hooked(lengths[0], hook, lambda index: (len(seen), index))
     subject = factory.ordered(sequence)
     with stopping(factory, subject):
@@ -35,12 +39,12 @@ def check_the_hook_runs_once_between_two_epochs(factory: Factory) -> None:
             expected = [(epoch, index) for index in range(length)]
             asked = total + length - 1
             items = take(factory, stream, length - 1, "G7")
-            promise(not called.acquire(timeout=MOMENT / 4), "G7", f"the hook ran before the last item of epoch {epoch} was taken")
+            promise(not patiently(comes, MOMENT / 4), "G7", f"the hook ran before the last item of epoch {epoch} was taken")
             total += length
             asked = total
             items += take(factory, stream, 1, "G7")
             promise(items == expected, "G7", f"epoch {epoch} of {length} items came as {items}")
-            promise(called.acquire(timeout=factory.limit), "G7", f"the hook was not called after epoch {epoch} was taken")
+            promise(patiently(comes, factory.limit), "G7", f"the hook was not called after epoch {epoch} was taken")
             promise(seen[-1] == (total, total), "G7", f"when the hook ran, {seen[-1]} items were asked for and computed, instead of {total} each")
         promise(len(seen) == 4, "G7", f"the hook ran {len(seen)} times between 4 epochs and the next")
 

@@ -16,7 +16,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Final, TypeAlias, cast
 
-from ..subject import LIMIT, BrokenPromise, Factory, promise
+from ..pace import patiently
+from ..subject import LIMIT, BrokenPromise, Factory, promise, seen
 
 __all__ = ["KEPT", "Body", "Host", "dead", "hosted"]
 
@@ -30,8 +31,8 @@ Body: TypeAlias = Callable[[Factory, Tell], None]
 KEPT: Final[list[object]] = []
 """What a body wants to be there until its process ends."""
 
-LIFE: Final = 60
-"""Seconds after which a process is killed that nobody has ended, besides those in which it should."""
+LIFE: Final = 600
+"""Seconds after which such a process ends itself: whoever checks it was killed, or would have ended it long before."""
 
 
 class Host:
@@ -51,15 +52,24 @@ class Host:
 
     def tells(self, pids: int) -> bool:
         """Wait until it has told of so many processes; whether it has."""
-        until = time.monotonic() + LIMIT  # whoever hangs later is not judged by how it begins
-        while len(self.pids) < pids and self._connection.poll(max(0.0, until - time.monotonic())):
-            if not self._hear():
-                break
-        return len(self.pids) >= pids
+
+        def told(seconds: float) -> bool:
+            until = time.monotonic() + seconds
+            while len(self.pids) < pids and self._connection.poll(max(0.0, until - time.monotonic())):
+                if not self._hear():
+                    break
+            return len(self.pids) >= pids
+
+        return patiently(told, LIMIT)  # whoever hangs later is not judged by how it begins
 
     def ends(self, how: int = 0) -> bool:
         """Wait for its end; whether it came in time. Raises the `BrokenPromise` that it was ended by, another one if it ended otherwise."""
-        self.process.join(self._limit)
+
+        def ended(seconds: float) -> bool:
+            self.process.join(seconds)
+            return self.process.exitcode is not None
+
+        patiently(ended, self._limit)
         while self._connection.poll() and self._hear():
             pass
         code = self.process.exitcode
@@ -78,10 +88,8 @@ class Host:
 
     def left(self) -> list[int]:
         """Return which of the processes that it told of are left, after waiting for them to end."""
-        until = time.monotonic() + self._limit
-        while (left := [pid for pid in self.pids if not dead(pid)]) and time.monotonic() < until:
-            time.sleep(0.01)
-        return left
+        seen(lambda: all(map(dead, self.pids)), self._limit)
+        return [pid for pid in self.pids if not dead(pid)]
 
     def close(self) -> None:
         """Kill what is left."""
@@ -106,7 +114,7 @@ def hosted(factory: Factory, guarantee: str, body: Body) -> Generator[Host]:
 
 def _begin(factory: Factory, guarantee: str, body: Body, connection: Connection[Told, object]) -> None:
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
-    signal.alarm(int(factory.limit) + LIFE)
+    signal.alarm(LIFE)
     server = sys.modules.get("multiprocessing.forkserver")
     if server is not None:
         vars(getattr(server, "_forkserver"))["_forkserver_pid"] = None  # noqa: B009 - that is the parent's, and can't be used here

@@ -13,9 +13,10 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Final
 
-from ..subject import LIMIT, MOMENT, Factory, Gate, GeneratorLike, Hooked, Numbers, ends, promise, raised, stopping, take, within
+from ..pace import paced, patiently
+from ..subject import LIMIT, MOMENT, Factory, Gate, GeneratorLike, Hooked, Numbers, ends, joined, promise, raised, seen, stopping, take, within
 from .check import Check
-from .host import KEPT, hosted
+from .host import KEPT, LIFE, hosted
 
 __all__ = ["CHECKS"]
 
@@ -42,7 +43,7 @@ def check_stop_may_be_called_at_any_time(factory: Factory) -> None:
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join(factory.limit)
+            joined(thread, factory.limit)
         promise(results == [True] * 4, "G14", f"four stop() at once returned {results}")
         promise(within("G14", "a second stop()", subject.stop, factory.limit), "G14", "a second stop() returned false")
         got = raised(factory, partial(next, stream), "G14", "next() after stop()")
@@ -63,12 +64,10 @@ def check_stop_releases_a_blocked_consumer(factory: Factory) -> None:
         consumer.join(MOMENT)  # long enough for it to block; were it not, the check would only be weaker
         stop = threading.Thread(target=subject.stop, name="within", daemon=True)
         stop.start()
-        consumer.join(factory.limit)
-        promise(not consumer.is_alive(), "G14", "stop() did not release a blocked consumer")
+        promise(joined(consumer, factory.limit), "G14", "stop() did not release a blocked consumer")
         promise(not got, "G16", f"after stop() had been called, {got} was delivered")
         gate.open()
-        stop.join(factory.limit)
-        promise(not stop.is_alive(), "G14", "stop() did not return when all items had ended")
+        promise(joined(stop, factory.limit), "G14", "stop() did not return when all items had ended")
 
 
 def check_stop_from_the_runs_own_threads_does_not_wait(factory: Factory) -> None:
@@ -107,14 +106,12 @@ def check_stop_with_a_timeout_keeps_it(factory: Factory) -> None:
         subject.start(2, 4)
         gate.wait_arrived(2, factory.limit)
         for timeout in (0.3,) if factory.method else (0, 0.3):
-            before = time.monotonic()
-            exited = within("G15", f"stop({timeout})", partial(subject.stop, timeout), factory.limit)
-            elapsed = time.monotonic() - before
+            exited, elapsed, allowed = timed_stop(factory, subject, timeout)
             if factory.method:
                 promise(exited, "G15", f"stop({timeout}) returned false, though the processes of stuck items can be killed")
             else:
                 promise(not exited, "G15", f"stop({timeout}) returned true while an item was stuck")
-            promise(elapsed <= timeout + 0.5, "G15", f"stop({timeout}) took {elapsed:.2f} s")
+            promise(elapsed <= allowed, "G15", f"stop({timeout}) took {elapsed:.2f} s of {allowed:.2f}")
         gate.open()
         promise(within("G15", "stop()", subject.stop, factory.limit), "G15", "stop() returned false though running items could end")
     _running_items_end(factory)
@@ -123,6 +120,15 @@ def check_stop_with_a_timeout_keeps_it(factory: Factory) -> None:
         idle.start(2, 4)
         take(factory, idle.get(), 1, "G15")
         promise(within("G15", "stop(5) of idle workers", lambda: idle.stop(5), factory.limit), "G15", "stop(5) of idle workers returned false")
+
+
+def timed_stop(factory: Factory, subject: GeneratorLike[object], timeout: float) -> tuple[bool, float, float]:
+    """Return what `stop(timeout)` returns, how many seconds it takes, and how many it may take at the pace of this machine."""
+    with paced() as machine:
+        before = time.monotonic()
+        exited = within("G15", f"stop({timeout})", partial(subject.stop, timeout), factory.limit)
+        elapsed = time.monotonic() - before
+    return exited, elapsed, timeout + 0.5 * machine.factor
 
 
 def _running_items_end(factory: Factory) -> None:
@@ -138,9 +144,9 @@ def _running_items_end(factory: Factory) -> None:
             ended.set()
 
         threading.Thread(target=stop, name="within", daemon=True).start()
-        promise(not ended.wait(MOMENT), "G15", "stop() without a timeout did not wait for running items")
+        promise(not patiently(ended.wait, MOMENT), "G15", "stop() without a timeout did not wait for running items")
         gate.open()
-        promise(ended.wait(factory.limit) and results == [True], "G15", f"stop() returned {results} after the running items had ended")
+        promise(patiently(ended.wait, factory.limit) and results == [True], "G15", f"stop() returned {results} after the running items had ended")
 
 
 def check_nothing_happens_after_stop(factory: Factory) -> None:
@@ -254,11 +260,12 @@ def check_is_running_tells_the_life_of_a_run(factory: Factory) -> None:
 
 def _settled(threads: set[threading.Thread], limit: float) -> set[threading.Thread]:
     """Return the threads that are left over, after waiting for them to exit."""
-    deadline = time.monotonic() + limit
-    for thread in set(threading.enumerate()) - threads:
-        if thread.name != "within":
-            thread.join(max(0.0, deadline - time.monotonic()))
-    return {thread for thread in set(threading.enumerate()) - threads if thread.name != "within"}
+
+    def left() -> set[threading.Thread]:
+        return {thread for thread in set(threading.enumerate()) - threads if thread.name != "within"}
+
+    seen(lambda: not left(), limit)
+    return left()
 
 
 def check_stop_leaves_nothing(factory: Factory) -> None:
@@ -286,10 +293,8 @@ def check_stop_leaves_nothing(factory: Factory) -> None:
         within("G5", "a finite stream", lambda: list(ended.get()), factory.limit)
         left = _settled(threads, factory.limit)
         promise(not left, "G20", f"after a failure and an end these threads stayed: {left}")
-    deadline = time.monotonic() + factory.limit
-    while (opened := _descriptors() - descriptors) and time.monotonic() < deadline:
-        threading.Event().wait(0.01)  # the check's own, to worker processes that have just left
-    promise(not opened, "G20", f"{len(opened)} descriptors were left open")
+    seen(lambda: not _descriptors() - descriptors, factory.limit)  # the check's own, to worker processes that have just left
+    promise(not (opened := _descriptors() - descriptors), "G20", f"{len(opened)} descriptors were left open")
 
 
 def check_a_dropped_run_ends(factory: Factory) -> None:
@@ -369,7 +374,7 @@ _STEPS: Final = {
 
 
 def _in_child(factory: Factory, subject: GeneratorLike[object], stream: Iterator[object]) -> int:  # pragma: no cover
-    signal.alarm(int(factory.limit) + 1)  # a hang ends here
+    signal.alarm(LIFE)
     calls: dict[int, Callable[[], object]] = {2: partial(next, stream), 3: subject.is_running, 4: subject.stop, 5: subject.start}
     for step, call in calls.items():
         try:

@@ -17,27 +17,27 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import Final, NoReturn, cast
 
+from ..pace import paced
 from ..remote import Do, asking, remote
-from ..subject import MOMENT, Factory, Gate, MakeApart, Numbers, ends, promise, raised, stopping, take, within
+from ..subject import MOMENT, Factory, Gate, MakeApart, Numbers, ends, promise, raised, seen, stopping, take, within
 from .check import Check
 from .consumers import interrupt
-from .host import KEPT, dead, hosted
+from .host import KEPT, LIFE, dead, hosted
+from .lifecycle import timed_stop
 
 __all__ = ["CHECKS"]
 
 NOTICED: Final = 1.0
-"""Seconds within which a death is noticed (G13)."""
+"""Seconds within which a death is noticed on an idle machine (G13)."""
 
-SLACK: Final = 0.5
-"""Seconds that a busy machine is given besides."""
-
-ALONE: Final = 3.0
-"""Seconds that a child stays which a dead worker has left behind."""
+DYING: Final = 0.5
+"""Seconds from asking for an item to the death of the worker that computes it, at the most, on an idle machine."""
 
 
 def _apart(factory: Factory) -> MakeApart:
@@ -54,24 +54,28 @@ def _die() -> None:
     time.sleep(60)
 
 
-def _die_and_leave_a_child() -> None:
-    """Die while a child holds every descriptor open, those too that a fork would have closed."""
+def _die_and_leave_a_child(note: str, checker: int) -> None:
+    """Die while a child holds every descriptor open, those too that a fork would have closed; note its number in a file.
+
+    The child stays until it is killed, or the process of the check is gone.
+    """
     for name in os.listdir("/dev/fd"):  # noqa: PTH208
         try:
             os.dup(int(name))
         except OSError:
             continue
-    if os.fork() == 0:
-        signal.signal(signal.SIGALRM, signal.SIG_DFL)
-        signal.setitimer(signal.ITIMER_REAL, ALONE)
-        while True:
-            signal.pause()
+    child = os.fork()
+    if child == 0:
+        while not dead(checker):
+            time.sleep(0.1)
+        os._exit(0)
+    Path(note).write_text(f"{child}")
     _die()
 
 
 def _sleep_through_signals() -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    signal.alarm(60)
+    signal.alarm(LIFE)
     while True:
         time.sleep(1)
 
@@ -214,14 +218,15 @@ def check_a_death_ends_the_run_with_an_error_that_tells_it(factory: Factory) -> 
         with stopping(factory, subject):
             subject.start(2, 4)
             stream = subject.get()
-            items = take(factory, stream, 2, "G13")
-            got = raised(factory, partial(next, stream), "G13", "the next() that meets a death")
-            elapsed = time.monotonic() - died[0] if died else 0.0
+            with paced() as machine:
+                items = take(factory, stream, 2, "G13")
+                got = raised(factory, partial(next, stream), "G13", "the next() that meets a death")
+                elapsed = time.monotonic() - died[0] if died else 0.0
             promise(items == [0, 1] and isinstance(got, RuntimeError), "G13", f"after {items} the death of a worker with item 2 arrived as {got!r}")
             words = set("".join(c if c.isalnum() else " " for c in str(got)).replace("SIGKILL", "9").split())
             named = {str(pids[0]), "2", code} if pids else {"2", code}
             promise(named <= words, "G13", f"of pid, index and exit code ({named}) not all are named: {got}")
-            promise(elapsed <= NOTICED + SLACK, "G13", f"it took {elapsed:.1f} s until a death was told")
+            promise(elapsed <= (NOTICED + DYING) * machine.factor, "G13", f"it took {elapsed:.1f} s until a death was told")
             promise(len(pids) == 1, "G13", f"without retries an item was computed {len(pids)} times")
             promise(not subject.is_running() and ends(factory, stream, "G13"), "G13", "the run went on after a death was told")
 
@@ -233,18 +238,24 @@ def check_a_death_is_noticed_though_a_child_holds_the_pipe(factory: Factory) -> 
     def item(index: int) -> object:
         if index == 1 and not died:
             died.append(time.monotonic())
-            return Do(_die_and_leave_a_child)
+            return Do(_die_and_leave_a_child, note.name, os.getpid())
         return index
 
     subject = _apart(factory)(remote(Numbers(5, item)))
-    with stopping(factory, subject):
-        subject.start(1, 2)
-        stream = subject.get()
-        take(factory, stream, 1, "G13")
-        got = raised(factory, partial(next, stream), "G13", "next(), after a worker has died and left a child,")
-        elapsed = time.monotonic() - died[0] if died else 0.0
-        promise(isinstance(got, RuntimeError), "G13", f"the death of a worker that has left a child arrived as {got!r}")
-        promise(elapsed <= NOTICED + SLACK, "G13", f"it took {elapsed:.1f} s to notice the death of a worker that has left a child")
+    with NamedTemporaryFile("r") as note, stopping(factory, subject):
+        try:
+            subject.start(1, 2)
+            stream = subject.get()
+            with paced() as machine:
+                take(factory, stream, 1, "G13")
+                got = raised(factory, partial(next, stream), "G13", "next(), after a worker has died and left a child,")
+                elapsed = time.monotonic() - died[0] if died else 0.0
+            promise(isinstance(got, RuntimeError), "G13", f"the death of a worker that has left a child arrived as {got!r}")
+            limit = (NOTICED + DYING) * machine.factor
+            promise(elapsed <= limit, "G13", f"it took {elapsed:.1f} s to notice the death of a worker that has left a child")
+        finally:
+            with suppress(ProcessLookupError, ValueError):  # no such child, or none yet
+                os.kill(int(note.read()), signal.SIGKILL)
 
 
 def check_retries_have_an_end_and_keep_the_order(factory: Factory) -> None:
@@ -503,12 +514,12 @@ def _children(factory: Factory) -> set[int]:
 
 def _all_gone(factory: Factory, pids: set[int], limit: float) -> set[int]:
     """Return who is left after so many seconds."""
-    deadline = time.monotonic() + limit
-    while left := {pid for pid in pids if not _gone(factory, pid)}:
-        if time.monotonic() > deadline:
-            break
-        time.sleep(0.01)
-    return left
+
+    def left() -> set[int]:
+        return {pid for pid in pids if not _gone(factory, pid)}
+
+    seen(lambda: not left(), limit)
+    return left()
 
 
 def check_at_the_deadline_processes_are_killed(factory: Factory) -> None:
@@ -526,13 +537,11 @@ def check_at_the_deadline_processes_are_killed(factory: Factory) -> None:
         with stopping(factory, subject):
             subject.start(2, 4)
             promise(gate.wait_arrived(2, factory.limit), "G21", "of two workers not all began")
-            before = time.monotonic()
-            exited = within("G15", f"stop({timeout})", partial(subject.stop, timeout), factory.limit)
-            elapsed = time.monotonic() - before
+            exited, elapsed, allowed = timed_stop(factory, subject, timeout)
             left = _all_gone(factory, pids, MOMENT)
             for pid in left:
                 os.kill(pid, signal.SIGKILL)  # not ours to leave
-            promise(elapsed <= timeout + 0.5, "G15", f"stop({timeout}) took {elapsed:.2f} s")
+            promise(elapsed <= allowed, "G15", f"stop({timeout}) took {elapsed:.2f} s of {allowed:.2f}")
             promise(not left, "G15", f"stop({timeout}) returned {exited} and left the processes {left} computing")
             promise(exited, "G15", f"stop({timeout}) returned false, with nothing left")
 

@@ -10,6 +10,7 @@ from functools import cache
 from typing import Final
 
 from ..checks import CHECKS, Check
+from ..pace import paced
 from .adapter import AdapterError, named, short, unknown
 from .judge import Answer
 from .report import Report, Result, Verdict
@@ -21,7 +22,7 @@ Progress = Callable[[int, int, Result], object]
 """Called with how many are done, how many there are, and the latest."""
 
 AT_ONCE: Final = (10.0, 20.0)
-"""What should come at once hangs after so many seconds, and at least so many times the calibration."""
+"""What should come at once hangs after so many seconds of an idle machine, and at least so many times the calibration."""
 
 AT_ALL: Final = (60.0, 200.0)
 """The same of a whole check, which waits for several such things."""
@@ -83,8 +84,13 @@ def run(target: str, *, only: Sequence[str] = (), jobs: int = 2, progress: Progr
 
 @cache
 def _calibration() -> float:
-    """Return how many seconds a check of this package takes on this machine, with the start of its interpreter; measured once."""
-    return watch({"target": "threads", "check": CALIBRATION, "limit": AT_ONCE[0]}, AT_ALL[0]).seconds
+    """Return how many seconds a check of this package takes on this machine while it is idle, with the start of its interpreter; measured once.
+
+    What else runs at the moment is taken off: every limit grows by itself while the machine is busy.
+    """
+    with paced() as machine:
+        seen = watch({"target": "threads", "check": CALIBRATION, "limit": AT_ONCE[0]}, AT_ALL[0])
+    return seen.seconds / machine.factor
 
 
 def _chosen(only: Sequence[str]) -> list[Check]:

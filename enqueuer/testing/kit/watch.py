@@ -13,11 +13,12 @@ import tempfile
 import threading
 import time
 import uuid
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, cast
+from typing import IO, Final, cast
 
+from ..pace import patiently
 from ..subject import Note
 from . import judge
 from .judge import Answer, Request
@@ -38,6 +39,18 @@ STOPPING: Final = threading.Event()
 
 MOMENT: Final = 4.0
 """Seconds that what a check has started gets to be gone once its interpreter has ended; some leave a child that stays for three."""
+
+ENDING: Final = 0.25
+"""The share of its limit that an interpreter gets to end once it has answered, if that is more than a moment."""
+
+SLICES: Final = 4
+"""Parts of a limit. The pace of the machine is measured at the end of each, so that one that was slow in between gets its time, too."""
+
+WRITING: Final = 0.5
+"""Seconds of silence after which no more stacks are expected: an interpreter that blocks the signal writes none."""
+
+OUTERMOST: Final = b'File "<string>", line 1 in <module>\n'
+"""The end of the main thread's stack, which is the last one that is written. It is another one if the interpreter is about to end."""
 
 MOST: Final = 400
 """Notes that are kept, the last."""
@@ -70,7 +83,7 @@ class Seen:
 
 
 def watch(request: Request, limit: float) -> Seen:
-    """Have a request answered, within so many seconds."""
+    """Have a request answered within `limit` seconds of an idle machine."""
     mark, shared = uuid.uuid4().hex, _shared()
     here, there = os.pipe()
     since = time.monotonic()
@@ -91,14 +104,10 @@ def watch(request: Request, limit: float) -> Seen:
             with contextlib.suppress(BrokenPipeError):  # it stays open: its end tells the interpreter that nobody waits for it
                 process.stdin.write(f"{json.dumps(request)}\n".encode())
                 process.stdin.flush()
-            data, hangs = _read(answers.fileno(), process, since + limit)
-            if not hangs:
-                try:
-                    process.wait(max(limit / 4, MOMENT))
-                except subprocess.TimeoutExpired:
-                    hangs = True
-            if hangs:
-                _stacks(process)
+            data, hangs = _read(answers.fileno(), process, limit)
+            hangs = hangs or not patiently(_looking(lambda: process.poll() is not None), max(limit * ENDING, MOMENT))
+            if hangs and not STOPPING.is_set():
+                _stacks(process, output)
             exitcode = process.poll()
             left = () if hangs else _left(mark, shared)
         finally:
@@ -110,7 +119,7 @@ def watch(request: Request, limit: float) -> Seen:
     return Seen(_answered(data), hangs, exitcode, text, left, tuple(_notes(lines)), time.monotonic() - since)
 
 
-def _answered(data: bytes) -> Answer | None:
+def _answered(data: bytes | bytearray) -> Answer | None:
     """Return an answer that is whole."""
     try:
         return cast("Answer", json.loads(data))
@@ -126,26 +135,56 @@ def _notes(lines: list[bytes]) -> Generator[Note]:
             yield float(f"{when}"), f"{who}", f"{what}", f"{of}"
 
 
-def _read(fd: int, process: subprocess.Popen[bytes], until: float) -> tuple[bytes, bool]:
+def _looking(condition: Callable[[], object]) -> Callable[[float], bool]:
+    """Return what waits for something that can only be looked at; once nobody wants to know any more it has not come."""
+
+    def comes(seconds: float) -> bool:
+        until = time.monotonic() + seconds
+        while not condition():
+            if STOPPING.is_set() or time.monotonic() >= until:
+                return False
+            time.sleep(0.01)
+        return True
+
+    return comes
+
+
+def _read(fd: int, process: subprocess.Popen[bytes], limit: float) -> tuple[bytes, bool]:
     """Return the answer, and whether the time was up. Children of the subject may hold the other end open: who is dead has said all."""
-    data, poll = b"", select.poll()
+    data, poll = bytearray(), select.poll()
     poll.register(fd, select.POLLIN)
-    while time.monotonic() < until and not STOPPING.is_set():
-        if poll.poll(50):
-            chunk = os.read(fd, 1 << 16)
-            data += chunk
-            if not chunk or _answered(data) is not None:
-                return data, False
-        elif process.poll() is not None and not poll.poll(0):
-            return data, False
-    return data, _answered(data) is None
+
+    def comes(seconds: float) -> bool:
+        until = time.monotonic() + seconds
+        while time.monotonic() < until and not STOPPING.is_set():
+            if poll.poll(50):
+                chunk = os.read(fd, 1 << 16)
+                data.extend(chunk)
+                if not chunk or _answered(data) is not None:
+                    return True
+            elif process.poll() is not None and not poll.poll(0):
+                return True
+        return STOPPING.is_set()
+
+    came = any(patiently(comes, limit / SLICES) for _ in range(SLICES))
+    return bytes(data), not came or STOPPING.is_set()
 
 
-def _stacks(process: subprocess.Popen[bytes]) -> None:
-    """Have the interpreter write the stacks of its threads to its output."""
+def _stacks(process: subprocess.Popen[bytes], output: IO[bytes]) -> None:
+    """Have the interpreter write the stacks of its threads to its output, and wait for the last. faulthandler says nothing when it is done."""
+    sizes = [os.fstat(output.fileno()).st_size]
+
+    def written() -> bool:
+        return OUTERMOST in os.pread(output.fileno(), 1 << 20, sizes[0])
+
+    def grows() -> bool:
+        sizes.append(os.fstat(output.fileno()).st_size)
+        return sizes[-1] > sizes[-2] or written() or process.poll() is not None
+
     with contextlib.suppress(ProcessLookupError):
         process.send_signal(signal.SIGUSR1)
-        time.sleep(0.5)  # faulthandler says nothing when it is done
+        while not written() and process.poll() is None and patiently(_looking(grows), WRITING):
+            pass
 
 
 def _shared() -> set[tuple[str, int]]:
@@ -169,9 +208,8 @@ def _marked(mark: str) -> dict[int, str]:
 
 def _left(mark: str, shared: set[tuple[str, int]]) -> tuple[str, ...]:
     """Return what stays when the interpreter has ended."""
-    until = time.monotonic() + MOMENT
-    while (there := _marked(mark)) and time.monotonic() < until:
-        time.sleep(0.02)
+    patiently(_looking(lambda: not _marked(mark)), MOMENT)
+    there = _marked(mark)
     fresh = _shared() - shared - _told
     names = _unused({name for name, _ in fresh})
     _told.update(each for each in fresh if each[0] in names)
@@ -215,9 +253,17 @@ def _clean(process: subprocess.Popen[bytes], mark: str) -> None:
     if process.stdin is not None:
         with contextlib.suppress(OSError):
             process.stdin.close()
-    until = time.monotonic() + MOMENT
-    while (there := _marked(mark)) and time.monotonic() < until:
+    patiently(lambda seconds: _killed(mark, seconds), MOMENT)
+
+
+def _killed(mark: str, seconds: float) -> bool:
+    """Kill what came of a check, and again what that has started meanwhile; return whether nothing is left."""
+    until = time.monotonic() + seconds
+    while there := _marked(mark):
         for pid in there:
             with contextlib.suppress(OSError):
                 os.kill(pid, signal.SIGKILL)
+        if time.monotonic() >= until:
+            return False
         time.sleep(0.01)
+    return True
