@@ -1,6 +1,7 @@
-"""What every test gets: a check that it left no thread and no file descriptor behind.
+"""What every test gets: a check that it left no thread and no file descriptor behind, and limits for hangs at the pace of this machine.
 
-pytest switches faulthandler on by itself; markers and limits are in `pyproject.toml`.
+pytest switches faulthandler on by itself; markers and limits, in seconds of an idle machine, are in `pyproject.toml`. Where the machine lacks
+nothing that a test may need, a skipped test fails the session.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ import os
 import signal
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -20,16 +20,50 @@ from typing import Final
 
 import numpy  # noqa: F401 - its own threads are to be there before the first count
 import pytest
-from process_helpers import children, wait_for
+from pacing import FULL, PACE, wait_for
+from process_helpers import children
 
 from enqueuer import _runtime
 from enqueuer.testing import twins
 
 PATIENCE: Final = 10.0
-"""Seconds within which a thread that has nothing left to do must be gone."""
+"""Seconds within which a thread that has nothing left to do must be gone, on an idle machine."""
 
 TASKS: Final = Path("/proc/self/task")
 DESCRIPTORS: Final = Path("/proc/self/fd")
+
+
+SKIPPED: Final[list[str]] = []
+"""What was skipped in this session, and why."""
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Give every test as much longer as this machine is slower, before it counts as a hang."""
+    otherwise = float(config.getini("timeout"))
+    for item in items:
+        marker = item.get_closest_marker("timeout")
+        item.add_marker(pytest.mark.timeout((otherwise if marker is None else marker.args[0]) * PACE), append=False)
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Write down what is skipped; an expected failure is reported as skipped, too."""
+    if report.skipped and not hasattr(report, "wasxfail"):
+        SKIPPED.append(f"{report.nodeid}: {report.longrepr[-1] if isinstance(report.longrepr, tuple) else report.longrepr}")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Fail where a test was skipped though the machine lacks nothing: a test that is always skipped would look like one that passes."""
+    if SKIPPED and FULL and session.exitstatus == pytest.ExitCode.OK:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say why such a session has failed."""
+    if SKIPPED and FULL:
+        terminalreporter.section("skipped on a machine that lacks nothing", red=True)
+        for line in SKIPPED:
+            terminalreporter.write_line(line)
 
 
 def _tasks() -> int:
@@ -68,11 +102,9 @@ def no_leaks() -> Iterator[None]:
     if not _leaks(*before):
         return
     gc.collect()  # what was dropped in a reference cycle
-    deadline = time.monotonic() + PATIENCE
-    while leaks := _leaks(*before):
-        if time.monotonic() > deadline:
-            pytest.fail("left behind: " + ", ".join(leaks))
-        time.sleep(0.005)
+    wait_for(lambda: not _leaks(*before), PATIENCE)
+    if leaks := _leaks(*before):
+        pytest.fail("left behind: " + ", ".join(leaks))
 
 
 @pytest.fixture(autouse=True, scope="session")

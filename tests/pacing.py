@@ -9,6 +9,7 @@ and is skipped elsewhere with its reason; on a machine that has it all, a skip i
 from __future__ import annotations
 
 import os
+import platform
 import shutil
 import time
 from collections.abc import Callable, Generator
@@ -34,7 +35,7 @@ SHARED_MEMORY: Final = shutil.disk_usage("/dev/shm").free if os.path.isdir("/dev
 HAS_MEMFD: Final = hasattr(os, "memfd_create")
 """Whether there is shared memory without a name."""
 
-FULL: Final = CORES >= 2 and HAS_MEMFD and SHARED_MEMORY >= 1 << 28
+FULL: Final = platform.libc_ver()[0] == "glibc" and CORES >= 2 and HAS_MEMFD and SHARED_MEMORY >= 1 << 28
 """Whether no test has a reason to be skipped."""
 
 two_cores = pytest.mark.skipif(CORES < 2, reason="two processes can't compute at the same time: this one may use one core only")
