@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -22,6 +21,19 @@ OLDEST = PYTHONS[0]
 
 BUSY = "import os, sys\nwhile os.getppid() == int(sys.argv[1]):\n    sum(range(10**6))\n"
 """A process that keeps a core busy as long as its parent lives."""
+
+STUTTER = "tests/stutter.py"
+"""Stops the tests again and again for a moment, as a machine does that has others to look after."""
+
+MACHINES: dict[str, tuple[list[str], list[list[str]]]] = {
+    # how the tests are started, and what runs beside them
+    "two busy loops": ([], [["-c", BUSY]] * 2),
+    "four busy loops": ([], [["-c", BUSY]] * 4),
+    "one core": (["taskset", "-c", "0"], []),
+    "what others leave": (["nice", "-n", "19"], [["-c", BUSY]]),
+    "a machine that looks away": ([], [[STUTTER]]),
+}
+"""The machines of `flake`, by turns: each shows another kind of flake."""
 
 FLAKE_RUNS = 20
 
@@ -97,9 +109,10 @@ def coverage(session: nox.Session) -> None:
 
 @nox.session(python=OLDEST)
 def flake(session: nox.Session) -> None:
-    """Run the concurrency tests again and again beside two busy loops. One failure fails it.
+    """Run the concurrency tests again and again, on each of `MACHINES` in turn. One failure fails it.
 
-    What was run is kept in `.nox/flake.json` and not run again until a file changes. An argument says how many runs to make this time.
+    What was run is kept in `.nox/flake.json` and not run again until a file changes. Arguments: how many runs to make this time, and the name of
+    the only machine for them, as in `-- 5 "one core"`.
     """
     session.install(".[test]")
     report = Path(".nox", "flake.json")
@@ -109,24 +122,27 @@ def flake(session: nox.Session) -> None:
         if kept["files"] == state["files"] and not kept["failed"]:
             state["runs"] = kept["runs"]
     until = min(FLAKE_RUNS, state["runs"] + int(session.posargs[0])) if session.posargs else FLAKE_RUNS
-    load = [subprocess.Popen([sys.executable, "-c", BUSY, str(os.getpid())]) for _ in range(2)]
-    try:
-        while state["runs"] < until:
-            try:
-                session.run("python", "-m", "pytest", "-m", "concurrency and not deep", "-q", "-x", "-n", "auto")
-            except KeyboardInterrupt:
-                raise
-            except BaseException:
-                state["failed"] += 1
-                raise
-            else:
-                state["runs"] += 1
-            finally:
-                report.write_text(json.dumps(state, indent=1) + "\n")
-    finally:
-        for process in load:
-            process.kill()
-            process.wait()
+    names = session.posargs[1:] or [*MACHINES]
+    while state["runs"] < until:
+        name = names[state["runs"] % len(names)]
+        session.log(f"on a machine with {name}" if "loop" in name else f"on {name}")
+        start, beside = MACHINES[name]
+        python = str(Path(session.bin, "python"))
+        load = [subprocess.Popen([python, *command, str(os.getpid())]) for command in beside]
+        try:
+            session.run(*start, python, "-m", "pytest", "-m", "concurrency and not deep", "-q", "-x", "-n", "auto", external=True)
+        except KeyboardInterrupt:
+            raise
+        except BaseException:
+            state["failed"] += 1
+            raise
+        else:
+            state["runs"] += 1
+        finally:
+            report.write_text(json.dumps(state, indent=1) + "\n")
+            for process in load:
+                process.terminate()
+                process.wait()
     session.log(f"{state['runs']} of {FLAKE_RUNS} runs without a failure")
 
 

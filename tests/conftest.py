@@ -20,6 +20,7 @@ from typing import Final
 
 import numpy  # noqa: F401 - its own threads are to be there before the first count
 import pytest
+from hypothesis import HealthCheck, settings
 from pacing import FULL, PACE, wait_for
 from process_helpers import children
 
@@ -33,6 +34,9 @@ TASKS: Final = Path("/proc/self/task")
 DESCRIPTORS: Final = Path("/proc/self/fd")
 
 
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
+
 SKIPPED: Final[list[str]] = []
 """What was skipped in this session, and why."""
 
@@ -43,6 +47,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         marker = item.get_closest_marker("timeout")
         item.add_marker(pytest.mark.timeout((otherwise if marker is None else marker.args[0]) * PACE), append=False)
+
+
+def pytest_collection_finish() -> None:
+    """Leave what the collection has made to itself: tests collect garbage, the explorer after every execution, and look through all that there is."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:

@@ -9,6 +9,11 @@ from collections.abc import Callable
 from multiprocessing import util
 from pathlib import Path
 
+from enqueuer.testing.pace import patiently
+
+FOR_EVER = 3600.0
+"""Seconds that outlast every test. What an accident leaves behind ends some day all the same."""
+
 CODE = 17
 """Exit code of a worker that leaves by `os._exit()`."""
 
@@ -23,12 +28,17 @@ class Failure(Exception):
 
 
 def until(condition: Callable[[], object], what: str, limit: float = 30.0) -> None:
-    """Wait for what another process does, which has no other way to tell."""
-    deadline = time.monotonic() + limit
-    while not condition():
-        if time.monotonic() > deadline:
-            raise AssertionError(f"it did not come to this: {what}")
-        time.sleep(0.001)
+    """Wait for what another process does, which has no other way to tell; for `limit` seconds of an idle machine."""
+
+    def comes(seconds: float) -> bool:
+        deadline = time.monotonic() + seconds
+        while not condition():
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.001)
+        return True
+
+    assert patiently(comes, limit), f"it did not come to this: {what}"
 
 
 def alive(pid: int) -> bool:
@@ -77,7 +87,7 @@ class Fate:
             case "kill":
                 os.kill(os.getpid(), signal.SIGKILL)
         while True:  # hang
-            time.sleep(60)
+            time.sleep(FOR_EVER)
 
     def strike(self) -> None:
         """Die, if it is due."""
@@ -264,4 +274,4 @@ class LeavesThread(Items):
     """Leaves a thread in its worker, which keeps the process from exiting."""
 
     def compute(self, index):
-        threading.Thread(target=time.sleep, args=(60,)).start()
+        threading.Thread(target=time.sleep, args=(FOR_EVER,)).start()

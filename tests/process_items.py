@@ -15,6 +15,25 @@ from pathlib import Path
 import numpy as np
 
 from enqueuer import GeneratorEnqueuer, OrderedEnqueuer, item_seed, worker_info
+from enqueuer.testing.pace import paced
+
+FOR_EVER = 3600.0
+"""Seconds that outlast every test. What an accident leaves behind ends some day all the same."""
+
+
+def stops(enqueuer, timeout, then=lambda: None):
+    """Call `stop(timeout)`, and `then()`; see that both return within `timeout` + 0.5 s (G15); return the seconds that passed.
+
+    On an idle machine the stop is true. A busy one may need longer than that to reap a worker process; then a second stop is true.
+    """
+    with paced() as machine:
+        begun = time.monotonic()
+        stopped = enqueuer.stop(timeout)
+        then()
+        elapsed = time.monotonic() - begun
+    assert elapsed < (timeout + 0.5) * machine.factor, f"it took {elapsed:.3f} s, at a pace of {machine.factor:.2f}"
+    assert stopped or (machine.factor > 1.5 and enqueuer.stop()), f"the stop is false, at a pace of {machine.factor:.2f}"
+    return elapsed
 
 
 class Items:
@@ -172,6 +191,14 @@ def draws(_):
     return os.getpid(), random.random(), np.random.random(), item_seed()  # noqa: NPY002 - the global states are asked
 
 
+def draws_with_others(folder, workers, index):
+    """Draw when each of the workers has an item."""
+    (Path(folder) / str(os.getpid())).touch()
+    while len(os.listdir(folder)) < workers:  # noqa: PTH208
+        time.sleep(0.002)
+    return draws(index)
+
+
 def draws_or_dies(folder, index):
     """Die at the first try of index 1."""
     drawn = draws(index)
@@ -203,7 +230,7 @@ def forks_for_long(folder, index):
     """Leave a child that lives until it is killed."""
     if not (pid := os.fork()):
         os.closerange(0, 3)
-        time.sleep(60)
+        time.sleep(FOR_EVER)
         os._exit(0)
     (Path(folder) / str(pid)).touch()
     return index
@@ -219,7 +246,7 @@ def runs_a_program(index):
 
 
 def leaves_a_program(folder, index):
-    process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    process = subprocess.Popen([sys.executable, "-c", f"import time; time.sleep({FOR_EVER})"])
     process.returncode = 0  # or its finalizer warns
     (Path(folder) / str(process.pid)).touch()
     return index
@@ -249,7 +276,7 @@ def changes_directory(folder, index):
 
 
 def sleeps(index):
-    time.sleep(60)
+    time.sleep(FOR_EVER)
     return index
 
 
@@ -260,12 +287,12 @@ def says(folder, index):
 
 def says_and_sleeps(folder, index):
     (Path(folder) / str(index)).touch()
-    time.sleep(60)
+    time.sleep(FOR_EVER)
 
 
 def sleeps_at(indices, index):
     if index in indices:
-        time.sleep(60)
+        time.sleep(FOR_EVER)
     return index
 
 
@@ -285,28 +312,28 @@ def dies_at(indices, index):
     return index
 
 
-def nested(processes, index):
+def nested(processes, limit, index):
     """Be read from an enqueuer of one's own."""
     with OrderedEnqueuer(Items(5, lambda inner: (index, inner)), processes, context="fork") as enqueuer:
         enqueuer.start(2, 3)
-        items = enqueuer.get(timeout=20)
+        items = enqueuer.get(timeout=limit)
         return [next(items) for _ in range(6)]
 
 
-def nested_and_left(index):
+def nested_and_left(limit, index):
     enqueuer = OrderedEnqueuer(Items(5), True, context="fork")
     enqueuer.start(2, 3)
     kept.append(enqueuer)
-    return next(enqueuer.get(timeout=20)) + index
+    return next(enqueuer.get(timeout=limit)) + index
 
 
 kept: list[object] = []
 
 
-def nested_generator(index):
+def nested_generator(limit, index):
     with GeneratorEnqueuer(lambda: iter(range(index)), True, context="fork") as enqueuer:
         enqueuer.start(2, 3)
-        return list(enqueuer.get(timeout=20))
+        return list(enqueuer.get(timeout=limit))
 
 
 def in_a_pool(method):

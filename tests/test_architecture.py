@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from pacing import LIMIT
 
 import enqueuer
 
@@ -180,7 +181,7 @@ def test_importing_starts_no_thread_and_imports_neither_numpy_nor_multiprocessin
         "print(sorted({name.partition('.')[0] for name in new} & {'numpy', 'rich', 'hypothesis', 'multiprocessing', 'asyncio'}), "
         "threading.active_count() - threads, 'enqueuer.testing' in new)"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=PACKAGE.parent, timeout=60, check=True)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=PACKAGE.parent, timeout=LIMIT, check=True)
     assert done.stdout.split("\n") == ["[] 0 False", ""]
 
 

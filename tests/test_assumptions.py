@@ -1,9 +1,11 @@
 """Each assumption on the caller and each non-promise, shown, so that no one comes to rely on the contrary unawares."""
 
+import os
 import threading
 from multiprocessing import forkserver, resource_tracker
 
 import pytest
+from pacing import LIMIT
 
 from enqueuer import OrderedEnqueuer, worker_info
 from enqueuer._window import Window
@@ -15,7 +17,7 @@ def test_A1_getitem_is_called_from_several_threads_at_once() -> None:
     together = threading.Barrier(3)
 
     def item(index):
-        together.wait(10)  # passes only if three threads are in __getitem__ at once
+        together.wait(LIMIT)  # passes only if three threads are in __getitem__ at once
         return index
 
     with OrderedEnqueuer(Numbers(9, item)) as enqueuer:
@@ -65,11 +67,11 @@ def test_A2_a_sequence_that_can_not_be_pickled_is_refused_at_the_start(method) -
 def test_A2_with_fork_only_a_sequence_with_a_hook_must_be_picklable() -> None:
     with OrderedEnqueuer(Locked(), use_multiprocessing=True, context="fork") as enqueuer:
         enqueuer.start(2, 2)
-        items = enqueuer.get(timeout=30)
+        items = enqueuer.get(timeout=LIMIT)
         assert [next(items) for _ in range(5)] == [0, 1, 0, 1, 0]
     with OrderedEnqueuer(LockedWithHook(), use_multiprocessing=True, context="fork") as enqueuer:
         enqueuer.start(2, 2)
-        items = enqueuer.get(timeout=30)
+        items = enqueuer.get(timeout=LIMIT)
         assert [next(items), next(items)] == [0, 1]
         with pytest.raises(BorderError, match="pickle"):
             next(items)
@@ -113,14 +115,19 @@ def test_A5_hooks_are_not_replayed_when_a_run_resumes_in_a_later_epoch() -> None
 
 def test_A6_a_lock_that_was_held_at_the_fork_is_never_released_in_the_worker() -> None:
     lock = threading.Lock()
+    released, release = os.pipe()
 
     def item(index):
-        return lock.acquire(timeout=0.2)  # a copy of the lock, and nobody there to release it
+        os.read(released, 1)
+        return lock.acquire(timeout=0.05)  # a copy of the lock, and nobody there to release it
 
     with OrderedEnqueuer(Numbers(1, item), use_multiprocessing=True, context="fork") as enqueuer:
         with lock:
             enqueuer.start(1, 1)
-        assert next(enqueuer.get(timeout=30)) is False
+        os.write(release, b"!")
+        assert next(enqueuer.get(timeout=LIMIT)) is False
+    os.close(release)
+    os.close(released)
 
 
 def test_N1_items_are_computed_in_no_particular_order() -> None:
@@ -212,7 +219,7 @@ def test_N6_an_interrupt_in_the_middle_of_a_hand_over_costs_that_item(monkeypatc
 
     with OrderedEnqueuer(Numbers(5)) as enqueuer:
         enqueuer.start(2, 3)
-        items = enqueuer.get(timeout=30)
+        items = enqueuer.get(timeout=LIMIT)
         assert [next(items), next(items)] == [0, 1]
         monkeypatch.setattr(Window, "take", interrupted_take)
         with pytest.raises(KeyboardInterrupt):
@@ -225,7 +232,7 @@ def test_N6_an_interrupt_in_the_middle_of_a_hand_over_costs_that_item(monkeypatc
 def test_N6_each_interrupt_costs_one_item_at_most(interrupts) -> None:
     with OrderedEnqueuer(Numbers(1_000_000)) as enqueuer:
         enqueuer.start(2, 8)
-        items, interrupted, last, lost = enqueuer.get(timeout=30), 0, -1, 0
+        items, interrupted, last, lost = enqueuer.get(timeout=LIMIT), 0, -1, 0
         with interrupts(0.0005) as armed:
             while interrupted < 300:
                 try:

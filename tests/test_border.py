@@ -7,6 +7,7 @@ import signal
 
 import numpy as np
 import pytest
+from pacing import LIMIT
 
 from enqueuer import OrderedEnqueuer
 from enqueuer._border import pack_error, pack_item, unpack_error, unpack_item
@@ -134,10 +135,10 @@ class DiesAt:
 @pytest.mark.concurrency
 def test_what_a_worker_has_answered_before_it_died_is_delivered_and_not_blamed() -> None:
     """It is found dead when it is sent the next items, too; its last answers are in the pipe then."""
-    for index in range(1, 41):
+    for index in range(1, 21):
         with OrderedEnqueuer(DiesAt(index), use_multiprocessing=True, context="fork") as enqueuer:
             enqueuer.start(2, 10)
-            items = enqueuer.get(timeout=30)
+            items = enqueuer.get(timeout=LIMIT)
             assert [next(items) for _ in range(index)] == list(range(index))
             with pytest.raises(WorkerDiedError) as caught:
                 next(items)

@@ -12,8 +12,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pacing import LIMIT
 
 import enqueuer
 from enqueuer import GeneratorEnqueuer, OrderedEnqueuer
@@ -50,7 +51,7 @@ def of(events, what, who=None):
     return [event for event in events if event.what == what and who in {None, event.who}]
 
 
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(EVENTS, max_size=3))
 def test_a_log_comes_back_from_its_lines(events):
     text = to_lines(events)
@@ -119,7 +120,7 @@ def test_runs_are_counted_and_a_straggler_tells_of_its_own():
     recorder = Recorder()
     subject = OrderedEnqueuer(Numbers(9, gate.item), runtime=recorder.runtime)
     subject.start(1, 1)
-    gate.wait_arrived(1)
+    assert gate.wait_arrived(1)
     assert not subject.stop(0)
     subject.start(1, 1)
     gate.open()
@@ -162,7 +163,7 @@ def test_a_dropped_enqueuer_rings():
     threads = [thread for thread in threading.enumerate() if thread.name == "enqueuer-worker-0"]
     del subject
     for thread in threads:
-        thread.join(10)
+        thread.join(LIMIT)
     assert of(recorder.events, "ring")
     assert of(recorder.events, "_leave", "worker-0")
     replay(recorder.events)
@@ -269,7 +270,7 @@ def test_without_a_recorder_nothing_is_imported_and_nothing_is_wrapped(options):
         "print('enqueuer.testing' in sys.modules, *(type(each).__name__ for each in kinds)); e.stop()"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, cwd=Path(enqueuer.__file__).parent.parent, timeout=60, check=True
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=Path(enqueuer.__file__).parent.parent, timeout=LIMIT, check=True
     )
     assert done.stdout.split() == ["False", "Run", "Window", "_OwnedLock", *(["Processes", "_Worker"] if options else ["Threads"])]
 

@@ -3,6 +3,7 @@
 import threading
 
 import pytest
+from pacing import LIMIT
 
 from enqueuer import EndOfStream, GeneratorEnqueuer, OrderedEnqueuer, item_seed, worker_info
 from enqueuer._plan import item_seed as seed_of
@@ -14,7 +15,7 @@ pytestmark = pytest.mark.concurrency
 def all_of(generator, workers=3, size=4):
     with GeneratorEnqueuer(generator) as enqueuer:
         enqueuer.start(workers, size)
-        return list(enqueuer.get(timeout=30))
+        return list(enqueuer.get(timeout=LIMIT))
 
 
 class OneAtATime:
@@ -101,7 +102,7 @@ def test_a_straggler_in_a_generator_of_an_earlier_run_does_not_block_a_later_one
     assert gate.wait_arrived(1)
     assert not enqueuer.stop(0)
     enqueuer.start(1, 1)
-    assert list(enqueuer.get(timeout=30)) == [0, 1, 2]
+    assert list(enqueuer.get(timeout=LIMIT)) == [0, 1, 2]
     gate.open()
     assert enqueuer.stop()
 
@@ -115,7 +116,7 @@ def test_end_of_stream_is_for_computes_and_an_error_from_anything_else() -> None
 
     with GeneratorEnqueuer(broken) as enqueuer:
         enqueuer.start()
-        items = enqueuer.get(timeout=30)
+        items = enqueuer.get(timeout=LIMIT)
         assert next(items) == 1
         with pytest.raises(RuntimeError, match="EndOfStream"):
             next(items)
@@ -126,7 +127,7 @@ def test_end_of_stream_is_for_computes_and_an_error_from_anything_else() -> None
     with OrderedEnqueuer(Numbers(2, item)) as enqueuer:
         enqueuer.start()
         with pytest.raises(RuntimeError, match="EndOfStream"):
-            next(enqueuer.get(timeout=30))
+            next(enqueuer.get(timeout=LIMIT))
 
 
 def test_an_error_while_a_generator_is_closed_is_kept() -> None:

@@ -6,6 +6,7 @@ import threading
 from contextlib import contextmanager
 
 import pytest
+from pacing import LIMIT
 
 from enqueuer import OrderedEnqueuer
 from enqueuer.errors import ReentryError
@@ -25,7 +26,7 @@ def test_thousands_of_interrupts_at_a_blocked_consumer_lose_nothing(interrupts) 
     with OrderedEnqueuer(Numbers(1000, item)) as enqueuer:
         enqueuer.start(2, 2)
         items, interrupted = enqueuer.get(), 0
-        with interrupts(0.0003) as armed:
+        with interrupts(0.0001) as armed:
             while interrupted < 2000:
                 try:
                     with armed:
@@ -42,8 +43,8 @@ def test_thousands_of_interrupts_at_a_blocked_consumer_lose_nothing(interrupts) 
 def test_thousands_of_interrupts_at_a_busy_consumer_leave_a_working_enqueuer(interrupts, workers, size) -> None:
     with OrderedEnqueuer(Numbers(1_000_000)) as enqueuer:
         enqueuer.start(workers, size)
-        items, interrupted, last = enqueuer.get(timeout=30), 0, -1
-        with interrupts(0.0003) as armed:
+        items, interrupted, last = enqueuer.get(timeout=LIMIT), 0, -1
+        with interrupts(0.0001) as armed:
             while interrupted < 1000:
                 try:
                     with armed:
@@ -66,7 +67,7 @@ def test_an_interrupted_consumer_leaves_no_other_consumer_waiting(interrupts) ->
         over = threading.Event()
 
         def consume():
-            for _ in enqueuer.get(timeout=30):
+            for _ in enqueuer.get(timeout=LIMIT):
                 count.release()
                 if over.is_set():
                     return
@@ -74,7 +75,7 @@ def test_an_interrupted_consumer_leaves_no_other_consumer_waiting(interrupts) ->
         consumers = [threading.Thread(target=consume) for _ in range(2)]
         for consumer in consumers:
             consumer.start()
-        items, interrupted = enqueuer.get(timeout=30), 0
+        items, interrupted = enqueuer.get(timeout=LIMIT), 0
         with interrupts(0.0005) as armed:
             while interrupted < 500:
                 try:
@@ -85,10 +86,10 @@ def test_an_interrupted_consumer_leaves_no_other_consumer_waiting(interrupts) ->
         while count.acquire(blocking=False):
             pass
         for _ in range(100):
-            assert count.acquire(timeout=30)
+            assert count.acquire(timeout=LIMIT)
         over.set()
         for consumer in consumers:
-            consumer.join(30)
+            consumer.join(LIMIT)
             assert not consumer.is_alive()
 
 
@@ -105,7 +106,7 @@ def test_an_interrupted_start_leaves_nothing_running(interrupts) -> None:
                 interrupted += 1
                 failed += not enqueuer.is_running()
             if enqueuer.is_running():
-                assert next(enqueuer.get(timeout=30)) == 0
+                assert next(enqueuer.get(timeout=LIMIT)) == 0
             assert enqueuer.stop()
             assert not [thread for thread in threading.enumerate() if thread.name.startswith("enqueuer")]
     assert interrupted >= failed
@@ -132,7 +133,7 @@ def test_a_signal_handler_may_stop_the_enqueuer_that_it_interrupts() -> None:
         for round_ in range(300):
             enqueuer.start(2, 3)
             signal.setitimer(signal.ITIMER_REAL, 0.0005 + round_ * 3e-6)
-            for _ in enqueuer.get(timeout=30):
+            for _ in enqueuer.get(timeout=LIMIT):
                 pass  # ends when the signal has arrived
             assert not enqueuer.is_running()
             assert enqueuer.stop()
@@ -150,7 +151,7 @@ def test_next_in_a_signal_handler_delivers_or_refuses_and_never_hangs_or_doubles
 
     with OrderedEnqueuer(Numbers(10**6)) as enqueuer:
         enqueuer.start(2, 4)
-        items = enqueuer.get(timeout=30)
+        items = enqueuer.get(timeout=LIMIT)
         with _handler(take):
             signal.setitimer(signal.ITIMER_REAL, 0.0003, 0.0003)
             for _ in range(20_000):
@@ -186,7 +187,7 @@ def test_a_finalizer_may_stop_the_enqueuer_that_it_interrupts() -> None:
             gc.set_threshold(5 + round_ % 17, 1, 1)
             enqueuer.start(2, 3)
             Loader()
-            for _ in enqueuer.get(timeout=30):
+            for _ in enqueuer.get(timeout=LIMIT):
                 _garbage()
             assert enqueuer.stop()
     finally:

@@ -10,6 +10,7 @@ import time
 
 import numpy as np
 import pytest
+from pacing import LIMIT, at_most, wait_for
 
 from enqueuer import GeneratorEnqueuer, OrderedEnqueuer
 from enqueuer.testing.subject import Gate, Numbers
@@ -124,7 +125,7 @@ def test_an_error_outside_of_getitem_does_not_hang(make) -> None:
     sequence, kind, count = make()
     with OrderedEnqueuer(sequence) as enqueuer:
         enqueuer.start(2, 10)
-        items = enqueuer.get(timeout=30)
+        items = enqueuer.get(timeout=LIMIT)
         assert len(firsts(items, count)) == count
         with pytest.raises(kind):
             next(items)
@@ -134,7 +135,7 @@ def test_an_error_outside_of_getitem_does_not_hang(make) -> None:
 def test_none_items_do_not_hang_the_epoch() -> None:
     with OrderedEnqueuer(Numbers(4, [0, None, 2, None].__getitem__)) as enqueuer:
         enqueuer.start(2, 2)
-        items = enqueuer.get(timeout=30)
+        items = enqueuer.get(timeout=LIMIT)
         assert [next(items) for _ in range(6)] == [0, 2] * 3
 
 
@@ -155,7 +156,7 @@ def test_no_kind_of_exception_hangs_or_is_lost(error) -> None:
 
     with OrderedEnqueuer(Numbers(4, item)) as enqueuer:
         enqueuer.start(2, 4)
-        items = enqueuer.get(timeout=30)
+        items = enqueuer.get(timeout=LIMIT)
         assert next(items) == 0
         with pytest.raises(type(error)) as caught:
             next(items)
@@ -170,10 +171,9 @@ def test_stop_releases_a_consumer_that_waits_for_a_long_item_without_delivering_
     consumer = threading.Thread(target=lambda: got.extend(enqueuer.get()))
     consumer.start()
     assert gate.wait_arrived(1)
-    while not enqueuer.statistics().blocked_consumers:
-        time.sleep(0)
+    assert wait_for(lambda: enqueuer.statistics().blocked_consumers)
     assert not enqueuer.stop(0)
-    consumer.join(30)
+    consumer.join(LIMIT)
     assert not consumer.is_alive()
     assert got == []
     gate.open()
@@ -185,9 +185,10 @@ def test_stop_with_a_timeout_keeps_to_it_and_says_what_is_left() -> None:
     enqueuer = OrderedEnqueuer(Numbers(4, lambda _: gate.enter()))
     enqueuer.start(1, 1)
     assert gate.wait_arrived(1)
-    before = time.monotonic()
-    assert not enqueuer.stop(0.3)
-    assert 0.3 <= time.monotonic() - before <= 0.8
+    with at_most(0.3 + 0.5):
+        before = time.monotonic()
+        assert not enqueuer.stop(0.3)
+        assert time.monotonic() - before >= 0.3
     gate.open()
     assert enqueuer.stop()
 
@@ -231,7 +232,7 @@ def test_a_length_that_the_hook_changes_is_respected(step) -> None:
 
     with OrderedEnqueuer(Changing(4)) as enqueuer:
         enqueuer.start(3, 10)
-        items = enqueuer.get(timeout=30)
+        items = enqueuer.get(timeout=LIMIT)
         for length in (4, 4 + step, 4 + 2 * step):
             assert [next(items) for _ in range(length)] == list(range(length))
 
@@ -240,7 +241,7 @@ def test_an_empty_sequence_does_not_loop_for_ever() -> None:
     with OrderedEnqueuer([]) as enqueuer:
         enqueuer.start()
         with pytest.raises(ValueError, match="nothing to deliver"):
-            next(enqueuer.get(timeout=30))
+            next(enqueuer.get(timeout=LIMIT))
 
 
 def test_the_read_ahead_is_what_was_asked_for() -> None:
@@ -248,14 +249,13 @@ def test_the_read_ahead_is_what_was_asked_for() -> None:
     with OrderedEnqueuer(Numbers(50, lambda index: (gate.enter(), index)[1])) as enqueuer:
         enqueuer.start(2, 7)
         assert gate.wait_arrived(7)
-        while enqueuer.statistics().blocked_workers < 2:
-            time.sleep(0)
+        assert wait_for(lambda: enqueuer.statistics().blocked_workers == 2)
         assert gate.arrived == 7
         assert enqueuer.statistics().claimed == 7
 
 
 def test_short_epochs_wait_for_no_poll() -> None:
-    """tf-keras and Keras 3 need 100 ms for each of them; a quarter of that is allowed here, on a busy machine."""
+    """tf-keras and Keras 3 need 100 ms for each of them; a quarter of that is allowed here."""
 
     class Hooked(Numbers):
         hooks = 0
@@ -266,11 +266,10 @@ def test_short_epochs_wait_for_no_poll() -> None:
     sequence = Hooked(10)
     with OrderedEnqueuer(sequence) as enqueuer:
         enqueuer.start(2, 10)
-        items = enqueuer.get(timeout=30)
-        before = time.monotonic()
-        for _ in range(200 * 10):
-            next(items)
-        assert time.monotonic() - before < 200 * 0.1 / 4
+        items = enqueuer.get(timeout=LIMIT)
+        with at_most(200 * 0.1 / 4):
+            for _ in range(200 * 10):
+                next(items)
         assert sequence.hooks >= 199
 
 

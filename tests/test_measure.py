@@ -22,6 +22,7 @@ from pathlib import Path
 
 import numpy
 import pytest
+from pacing import LIMIT
 
 import enqueuer
 from enqueuer import __main__ as command
@@ -742,7 +743,7 @@ class TestAsAProcess:
             try:
                 for _ in range(6):
                     try:
-                        out, err = process.communicate(timeout=5)
+                        out, err = process.communicate(timeout=LIMIT / 6)
                         break
                     except subprocess.TimeoutExpired:  # a signal between CPython's last look for one and its wait is not seen until the next
                         process.send_signal(signal.SIGUSR1)

@@ -7,14 +7,18 @@ from functools import cache
 import pytest
 from mutation.mutants import Mutant, mutants, unchanged
 from mutation.run import ARGUED, TABLE, Copy
+from pacing import LIMIT
 
 ROWS = json.loads(TABLE.read_text())
 
 QUICK = {
     "_window.py:Window.claimable:compare#1": ("cover", {}),
-    "_run.py:Run._wake_takers:wake#1": ("explore", {"scenes": ["plain-w1"], "each": 60, "total": 60}),
-    "_run.py:Run._put:unlock#1": ("explore", {"scenes": ["plain-w1"], "each": 60, "total": 60}),
+    "_run.py:Run._wake_takers:wake#1": ("explore", {"scenes": ["plain-w1"], "each": LIMIT, "total": LIMIT}),
+    "_run.py:Run._put:unlock#1": ("explore", {"scenes": ["plain-w1"], "each": LIMIT, "total": LIMIT}),
 }
+
+
+HUNG = f"its limit of {2 * LIMIT:g} s"
 
 
 @pytest.fixture(scope="module")
@@ -48,14 +52,14 @@ def test_what_is_argued_is_of_mutants_that_nothing_kills() -> None:
 @pytest.mark.parametrize("key", QUICK)
 def test_a_mutant_is_killed(copy, key) -> None:
     killer, arguments = QUICK[key]
-    answer = copy.kill(made()[key], killer, {"first": "", **arguments}, 60)
+    answer = copy.kill(made()[key], killer, {"first": "", **arguments}, 2 * LIMIT)
     assert answer["killed"]
-    assert answer["by"] not in {"import", "exit"}, answer
+    assert answer["by"] not in {"import", "exit", HUNG}, answer
 
 
 @pytest.mark.parametrize(("file", "killer"), [("_window.py", "cover"), ("_run.py", "explore")])
 def test_the_code_as_it_is_is_not_killed(copy, file, killer) -> None:
-    arguments = {"scenes": ["plain-w1"], "each": 60, "total": 60} if killer == "explore" else {}
-    answer = copy.kill(unchanged(file), killer, {"first": "", **arguments}, 60)
+    arguments = {"scenes": ["plain-w1"], "each": LIMIT, "total": LIMIT} if killer == "explore" else {}
+    answer = copy.kill(unchanged(file), killer, {"first": "", **arguments}, 2 * LIMIT)
     assert not answer["killed"], answer
     assert not answer["what"], answer

@@ -7,13 +7,13 @@ import gc
 import os
 import signal
 import threading
-import time
 from functools import partial
 
 import numpy as np
 import process_items as work
 import pytest
-from process_helpers import LIMIT, METHODS, Script, children, descriptors, living, wait_for
+from pacing import LIMIT, wait_for
+from process_helpers import METHODS, Script, children, descriptors, living
 from process_items import Items
 
 from enqueuer import GeneratorEnqueuer, OrderedEnqueuer
@@ -183,10 +183,7 @@ def test_stop_releases_a_consumer_that_waits_for_a_long_item_without_delivering_
     consumer = threading.Thread(target=lambda: got.extend(enqueuer.get()))
     consumer.start()
     assert wait_for(lambda: list(tmp_path.iterdir()) and enqueuer.statistics().blocked_consumers)
-    before = time.monotonic()
-    assert enqueuer.stop(0)
-    consumer.join(LIMIT)
-    assert time.monotonic() - before < 0.5
+    work.stops(enqueuer, 0, then=lambda: consumer.join(LIMIT))
     assert got == []
 
 
@@ -198,9 +195,7 @@ def test_stop_with_a_timeout_keeps_to_it_and_no_worker_runs_on(method, tmp_path)
     enqueuer.start(2, 2)
     assert wait_for(lambda: len(list(tmp_path.iterdir())) == 2)
     workers = children() - before
-    since = time.monotonic()
-    assert enqueuer.stop(0.5)
-    assert 0.5 <= time.monotonic() - since < 1
+    assert work.stops(enqueuer, 0.2) >= 0.2
     assert not any(map(living, workers))
 
 
@@ -275,11 +270,12 @@ def test_an_empty_sequence_neither_hangs_nor_loops_for_ever(method) -> None:
 
 
 @methods
-def test_the_item_generator_gives_sixteen_different_values_in_sixteen_items(method) -> None:
+def test_the_item_generator_gives_sixteen_different_values_in_sixteen_items(method, tmp_path) -> None:
     """`np.random` in four forked workers gives six with Keras. Here the global state differs, too, in each worker."""
-    with processes(Items(16, work.draws), context=method) as enqueuer:
+    with processes(Items(16, partial(work.draws_with_others, tmp_path, 4)), context=method) as enqueuer:
         enqueuer.start(4, 8)
         got = taken(enqueuer, 16)
+    assert len({pid for pid, *_ in got}) == 4
     assert len({value for _, _, value, _ in got}) == 16
     assert len({seed for *_, seed in got}) == 16
 

@@ -1,7 +1,7 @@
 """Orders, seeds and spans: pure, and the same on every machine and Python version (G5, G8, G9, G27)."""
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from enqueuer import Place, Plan, Span, item_rng, item_seed, worker_info
@@ -10,9 +10,13 @@ from enqueuer._plan import item_seed as seed_of
 from enqueuer.errors import EmptySequenceError
 
 PINNED_ORDERS = [[8, 4, 3, 6, 2, 1, 0, 5, 7, 9], [0, 3, 6, 1, 2, 8, 9, 4, 5, 7], [5, 6, 9, 8, 0, 4, 1, 7, 2, 3]]
+unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+"""Hypothesis limits the time of an example, on any machine, unless it is told not to."""
+
 PINNED_SEEDS = [181602786890591658443390467685960846946, 303065017302564675690994085819819491813]
 
 
+@unhurried
 @given(seed=st.integers(), epoch=st.integers(0, 9), length=st.integers(0, 200))
 def test_an_order_is_a_permutation(seed, epoch, length) -> None:
     assert sorted(permutation(seed, epoch, length)) == list(range(length))
@@ -40,6 +44,7 @@ def test_every_order_of_a_short_epoch_comes_about_equally_often() -> None:
     assert sum((count - 200) ** 2 / 200 for count in counts.values()) < 60
 
 
+@unhurried
 @given(
     length=st.integers(1, 20),
     start=st.integers(0, 60),

@@ -20,11 +20,13 @@ from pathlib import Path
 import numpy as np
 import process_items as work
 import pytest
-from process_helpers import LIMIT, METHODS, children, descriptors, living, wait_for
-from process_items import ERRORS, Hooked, Items
+from pacing import LIMIT, at_most, wait_for
+from process_helpers import METHODS, children, descriptors, living
+from process_items import ERRORS, Hooked, Items, stops
 
 from enqueuer import GeneratorEnqueuer, OrderedEnqueuer, RunState
 from enqueuer.errors import BorderError, StartError, WorkerDiedError
+from enqueuer.testing.pace import paced
 
 pytestmark = [
     pytest.mark.concurrency,
@@ -128,7 +130,7 @@ def test_a_child_that_outlives_the_run_keeps_no_worker_alive(tmp_path) -> None:
     if child == 0:
         work.waits_for(tmp_path / "open", 0)
         os._exit(0)
-    assert enqueuer.stop(5)
+    assert enqueuer.stop(LIMIT)
     assert not any(living(pid) for pid in workers)
     (tmp_path / "open").touch()
     os.waitpid(child, 0)
@@ -149,7 +151,7 @@ if child == 0:
 else:
     assert os.waitpid(child, 0)[1] == 0
     assert [next(items) for _ in range(12)] == [(1 + rank) % 9 for rank in range(12)]
-    assert enqueuer.stop(5)
+    assert enqueuer.stop()
 """
 
 
@@ -158,7 +160,7 @@ def test_a_child_of_the_host_ends_without_a_word(end) -> None:
     """G28: its finalizers do nothing; multiprocessing's has nothing to wait for."""
     text = HOST_THAT_FORKS.format(folder=str(Path(__file__).parent), end=end)
     options = ["-W", "error", "-W", "ignore:This process:DeprecationWarning"]
-    done = subprocess.run([sys.executable, *options, "-c", text], capture_output=True, text=True, timeout=30, check=False)
+    done = subprocess.run([sys.executable, *options, "-c", text], capture_output=True, text=True, timeout=LIMIT, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
@@ -177,10 +179,10 @@ def test_a_host_whose_threads_fork_all_the_time_disturbs_nothing() -> None:
     for thread in threads:
         thread.start()
     try:
-        for _ in range(5):
-            with processes(Items(50)) as enqueuer:
+        for _ in range(3):
+            with processes(Items(20)) as enqueuer:
                 enqueuer.start(2, 4)
-                assert taken(enqueuer, 60) == [*range(50), *range(10)]
+                assert taken(enqueuer, 30) == [*range(20), *range(10)]
     finally:
         over.set()
         for thread in threads:
@@ -197,7 +199,7 @@ def test_what_an_item_does_with_processes_is_its_own_affair(item, method) -> Non
     with processes(Items(6, item), context=method) as enqueuer:
         enqueuer.start(2, 3)
         assert taken(enqueuer, 8) == [0, 1, 2, 3, 4, 5, 0, 1]
-        assert enqueuer.stop(5)
+        assert enqueuer.stop(LIMIT)
 
 
 @methods
@@ -210,9 +212,11 @@ def test_processes_that_items_leave_behind_hold_up_neither_the_items_nor_the_sto
         enqueuer.start(2, 4)
         assert taken(enqueuer, 4) == [0, 1, 2, 3]
         assert wait_for(lambda: enqueuer.statistics().blocked_workers == 2)
-        before = time.monotonic()
-        assert enqueuer.stop(timeout) or enqueuer.stop(10)  # on a busy machine 0.4 s may not be enough to go
-        assert time.monotonic() - before < 10  # they live for a minute
+        if timeout is None:
+            assert enqueuer.stop()  # which waits for nobody that an item has left: they live until they are killed
+        else:
+            stops(enqueuer, timeout)
+        assert all(living(file.name) for file in tmp_path.iterdir())
     finally:
         kill_those_in(tmp_path)
 
@@ -222,14 +226,16 @@ def test_a_death_is_noticed_though_a_child_of_the_item_lives_on(method, tmp_path
     """G13: within a second, with room to spare."""
     enqueuer = processes(Items(4, partial(work.forks_for_long_and_dies, tmp_path)), context=method)
     try:
-        enqueuer.start(1, 1)
-        assert wait_for(lambda: list(tmp_path.iterdir()))
-        before = time.monotonic()
-        with pytest.raises(WorkerDiedError, match="index 0") as caught:
-            taken(enqueuer, 1)
-        assert time.monotonic() - before < 0.9
+        with paced() as machine:  # it is there before the death: its own start would hide some of the time
+            enqueuer.start(1, 1)
+            assert wait_for(lambda: list(tmp_path.iterdir()))
+            before = time.monotonic()
+            with pytest.raises(WorkerDiedError, match="index 0") as caught:
+                taken(enqueuer, 1)
+            noticed = time.monotonic() - before
+        assert noticed < 0.9 * machine.factor
         assert caught.value.exitcode == 5
-        assert enqueuer.stop(5)
+        assert enqueuer.stop(LIMIT)
     finally:
         kill_those_in(tmp_path)
 
@@ -241,7 +247,7 @@ def test_an_item_that_closes_every_descriptor_is_an_error_and_no_hang(item, meth
         enqueuer.start(1, 2)
         with pytest.raises(WorkerDiedError, match="index 2"):
             taken(enqueuer, 3)
-        assert enqueuer.stop(5)
+        assert enqueuer.stop(LIMIT)
 
 
 @methods
@@ -256,14 +262,14 @@ def test_an_item_that_changes_directory_changes_its_workers_only(method, tmp_pat
 @pytest.mark.parametrize(("outer", "inner"), [(True, False), (True, True), (False, True)], ids=["threads in", "processes in", "in threads"])
 def test_enqueuers_nest(outer, inner) -> None:
     """G25."""
-    with OrderedEnqueuer(Items(4, partial(work.nested, inner)), outer, context="fork") as enqueuer:
+    with OrderedEnqueuer(Items(4, partial(work.nested, inner, LIMIT)), outer, context="fork") as enqueuer:
         enqueuer.start(2, 2)
         for index, inside in enumerate(taken(enqueuer, 4)):
             assert inside == [(index, rank) for rank in (0, 1, 2, 3, 4, 0)]
 
 
 def test_generator_enqueuers_nest() -> None:
-    with processes(Items(4, work.nested_generator)) as enqueuer:
+    with processes(Items(4, partial(work.nested_generator, LIMIT))) as enqueuer:
         enqueuer.start(2, 2)
         assert [sorted(inside) for inside in taken(enqueuer, 4)] == [sorted([*range(index)] * 2) for index in range(4)]
 
@@ -272,13 +278,16 @@ def test_inner_runs_that_items_leave_running_end_with_their_worker() -> None:
     """G20: whether it is told to leave, or killed."""
     for timeout in (None, 0):
         before = children()
-        enqueuer = processes(Items(4, work.nested_and_left))
+        enqueuer = processes(Items(4, partial(work.nested_and_left, LIMIT)))
         enqueuer.start(2, 2)
         assert taken(enqueuer, 4) == [0, 1, 2, 3]
         workers = children() - before
         inner = set().union(*map(children, workers))
         assert len(inner) >= 4
-        assert enqueuer.stop(timeout)
+        if timeout is None:
+            assert enqueuer.stop()
+        else:
+            stops(enqueuer, timeout)
         assert wait_for(lambda inner=inner: not any(map(living, inner)), 2)
 
 
@@ -288,7 +297,7 @@ def test_inner_runs_that_items_leave_running_end_with_their_worker() -> None:
 @methods
 def test_many_large_items_arrive_and_stay_valid(method) -> None:
     """G6: more than any pipe holds, each in memory of its own, writable."""
-    size = 5 << 20
+    size = 2 << 20
     with processes(Items(12, partial(work.array, size)), context=method) as enqueuer:
         enqueuer.start(3, 6)
         got = taken(enqueuer, 24)
@@ -300,7 +309,7 @@ def test_many_large_items_arrive_and_stay_valid(method) -> None:
     assert all((item == 255).all() for item in got)
 
 
-@pytest.mark.parametrize("writable", [True, False], ids=["writable", "read-only"])
+@pytest.mark.parametrize("writable", [True, pytest.param(False, marks=pytest.mark.deep)], ids=["writable", "read-only"])  # see test_border.py, too
 @pytest.mark.parametrize("index", range(len(work.ARRAYS)), ids=list(work.ARRAYS))
 def test_an_array_arrives_as_it_was(index, writable) -> None:
     """G6: dtype, shape, values and writability."""
@@ -389,7 +398,7 @@ def test_a_run_that_failed_can_be_started_again(method, tmp_path) -> None:
     enqueuer.sequence.item = partial(work.sleeps_at, {3})
     enqueuer.start(2, 2)
     assert taken(enqueuer, 3) == [0, 1, 2]
-    assert enqueuer.stop(0.1)
+    stops(enqueuer, 0.1)
     enqueuer.sequence.item = int
     enqueuer.start(2, 2)
     assert taken(enqueuer, 12) == [*range(9), 0, 1, 2]
@@ -399,15 +408,13 @@ def test_a_run_that_failed_can_be_started_again(method, tmp_path) -> None:
 @methods
 def test_stop_with_a_timeout_kills_what_computes(method, tmp_path) -> None:
     """G15: unlike threads, so it is always true."""
-    for timeout in (0, 0.3):
+    for timeout in (0, 0.2):
         folder = tmp_path / str(timeout)
         folder.mkdir()
         enqueuer = processes(Items(9, partial(work.says_and_sleeps, folder)), context=method)
         enqueuer.start(3, 3)
         assert wait_for(lambda folder=folder: len(list(folder.iterdir())) == 3)
-        since = time.monotonic()
-        assert enqueuer.stop(timeout)
-        assert time.monotonic() - since < timeout + 0.5
+        assert stops(enqueuer, timeout) >= timeout
 
 
 @methods
@@ -454,6 +461,7 @@ def test_each_item_goes_to_one_of_many_consumers(method) -> None:
             thread.start()
         for thread in threads:
             thread.join(LIMIT)
+            assert not thread.is_alive()
         assert sorted(item for mine in got for item in mine) == sorted([*range(200)] * 2)
         for mine in got:
             assert sum(second < first for first, second in pairwise(mine)) <= 2  # ranks rise; items begin again with an epoch
@@ -472,16 +480,17 @@ def test_an_item_knows_its_worker(method) -> None:
 
 
 @methods
-def test_no_two_workers_start_from_one_random_state(method) -> None:
+def test_no_two_workers_start_from_one_random_state(method, tmp_path) -> None:
     """G9: of `random` and of numpy; and the item's seed is the same as everywhere."""
     host = random.getstate()
-    with processes(Items(16, work.draws), context=method, seed=1) as enqueuer:
+    with processes(Items(16, partial(work.draws_with_others, tmp_path, 4)), context=method, seed=1) as enqueuer:
         enqueuer.start(4, 8)
         got = taken(enqueuer, 16)
     with OrderedEnqueuer(Items(16, work.draws), seed=1) as threads:
         threads.start()
         assert [item[3] for item in taken(threads, 16)] == [item[3] for item in got]
         random.setstate(host)
+    assert len({item[0] for item in got}) == 4
     assert len({item[1] for item in got}) == 16
     assert len({item[2] for item in got}) == 16
 
@@ -542,7 +551,7 @@ def test_a_context_is_a_name_or_an_object() -> None:
     assert multiprocessing.get_start_method(allow_none=True) == chosen
 
 
-@pytest.mark.parametrize("method", [None, "fork", "spawn", "forkserver"])
+@pytest.mark.parametrize("method", [None, "fork", "spawn", pytest.param("forkserver", marks=pytest.mark.deep)])
 def test_the_hosts_choice_is_asked_at_each_start_and_left_open(method) -> None:
     """G25: also where multiprocessing would make it, when it tells a child of another method; and if starts meet."""
     text = f"""
@@ -568,7 +577,7 @@ def test_the_hosts_choice_is_asked_at_each_start_and_left_open(method) -> None:
             enqueuer.start()
             assert next(enqueuer.get()) == 0
     """
-    done = subprocess.run([sys.executable, "-W", "error", "-c", textwrap.dedent(text)], capture_output=True, text=True, timeout=30, check=False)
+    done = subprocess.run([sys.executable, "-W", "error", "-c", textwrap.dedent(text)], capture_output=True, text=True, timeout=LIMIT, check=False)
     assert (done.returncode, done.stderr) == (0, "")
 
 
@@ -597,7 +606,11 @@ def test_a_start_that_gets_no_descriptors_leaves_none(method) -> None:
     before, outcomes = descriptors(), []
     kids = children()
     top = max(map(int, before)) + 1
-    for spare in range(40):
+    if hard != resource.RLIM_INFINITY and hard < top + 40:
+        pytest.skip(f"of {hard} files that may be open, {top} are: there is no room to try in")
+    while outcomes[-3:] != ["started"] * 3:
+        spare = len(outcomes)
+        assert spare < 40
         fillers = [os.dup(0) for _ in range(top - len(before))]  # no holes below
         resource.setrlimit(resource.RLIMIT_NOFILE, (top + spare, hard))
         try:
@@ -610,16 +623,16 @@ def test_a_start_that_gets_no_descriptors_leaves_none(method) -> None:
             for filler in fillers:
                 os.close(filler)
         assert outcomes[-1] == "started" or not enqueuer.is_running()
-        assert enqueuer.stop(10)
+        assert enqueuer.stop(LIMIT)
         assert wait_for(lambda: children() <= kids, 5)
-        gc.collect()
+        if descriptors().keys() - before.keys():
+            gc.collect()
         left = {name: of for name, of in descriptors().items() if name not in before}
         if method == "fork":  # nobody else will; and no other test is to be blamed
             for name in left:
                 os.close(int(name))
         assert not left, (spare, outcomes[-1])
     assert outcomes[0] == "refused"
-    assert outcomes[-1] == "started"
     assert set(outcomes) == {"refused", "started"}
 
 
@@ -642,14 +655,15 @@ def test_ctrl_c_during_start_leaves_no_process_and_no_descriptor(others, method)
     enqueuer.start(2, 4)
     taken(enqueuer, 1)
     enqueuer.stop()
-    before, kids, hits = descriptors(), children(), 0
+    before, kids, hits, pid = descriptors(), children(), 0, os.getpid()
     previous = signal.signal(signal.SIGINT, strike)
     killer = subprocess.Popen(
-        [sys.executable, "-c", f"import os, random, time\nwhile True: time.sleep(random.random() * 0.01); os.kill({os.getpid()}, 2)"]
+        [sys.executable, "-c", f"import os, random, time\nwhile os.getppid() == {pid}: time.sleep(random.random() * 0.01); os.kill({pid}, 2)"]
     )
     try:
-        deadline = time.monotonic() + 1.5
-        while time.monotonic() < deadline or hits <= 3:
+        deadline = time.monotonic() + 2 * LIMIT
+        while hits < 25:  # each at another place
+            assert time.monotonic() < deadline, f"{hits} interrupts only"
             try:
                 armed[0] = True
                 enqueuer.start(2, 4)
@@ -657,7 +671,7 @@ def test_ctrl_c_during_start_leaves_no_process_and_no_descriptor(others, method)
                 hits += 1
                 assert not enqueuer.is_running()
             armed[0] = False
-            assert enqueuer.stop(5)
+            assert enqueuer.stop(LIMIT)
     finally:
         armed[0] = False
         killer.kill()
@@ -670,12 +684,11 @@ def test_ctrl_c_during_start_leaves_no_process_and_no_descriptor(others, method)
     gc.collect()
     wait_for(lambda: children() <= kids and descriptors().keys() <= before.keys(), 3)
     left = children() - kids, {name: of for name, of in descriptors().items() if name not in before}
-    for pid in left[0]:  # so that other tests are not blamed
-        os.waitpid(pid, os.WNOHANG)
+    for kid in left[0]:  # so that other tests are not blamed
+        os.waitpid(kid, os.WNOHANG)
     for name in left[1]:
         os.close(int(name))
     assert left == (set(), {}), f"processes and descriptors after {hits} interrupts"
-    assert hits > 3
 
 
 HOST_THAT_REAPS = """
@@ -695,9 +708,10 @@ signal.signal(signal.SIGCHLD, {handler})
 def count():
     return len(os.listdir("/proc/self/fd"))
 enqueuer = OrderedEnqueuer(Items(9, partial(dies_at, {{5}})), True, context="fork")
+slowest = 0
 for step in range(4):
     enqueuer.start(2, 4)
-    items = enqueuer.get(timeout=20)
+    items = enqueuer.get()
     assert [next(items) for _ in range(5)] == [0, 1, 2, 3, 4]
     try:
         next(items)
@@ -707,11 +721,12 @@ for step in range(4):
         assert False
     since = time.monotonic()
     assert enqueuer.stop()
-    assert time.monotonic() - since < 1
+    slowest = max(slowest, time.monotonic() - since)
     if not step:
         before = count()
 assert not multiprocessing.active_children(), multiprocessing.active_children()
 assert count() == before, (before, count())
+print(slowest)
 """
 
 
@@ -719,8 +734,10 @@ assert count() == before, (before, count())
 def test_a_host_that_reaps_every_child_itself_hangs_and_leaks_nothing(handler) -> None:
     """G13, G20: the exit code can't be known then, and nothing else is lost."""
     text = HOST_THAT_REAPS.format(folder=str(Path(__file__).parent), handler=handler)
-    done = subprocess.run([sys.executable, "-W", "error", "-c", text], capture_output=True, text=True, timeout=60, check=False)
+    with paced() as machine:
+        done = subprocess.run([sys.executable, "-W", "error", "-c", text], capture_output=True, text=True, timeout=LIMIT, check=False)
     assert (done.returncode, done.stderr) == (0, "")
+    assert float(done.stdout) < machine.factor
 
 
 # systems that can do less
@@ -732,14 +749,16 @@ def test_deaths_are_noticed_where_there_is_no_pidfd(policy, monkeypatch, tmp_pat
     monkeypatch.delattr(os, "pidfd_open")
     enqueuer = processes(Items(4, partial(work.forks_for_long_and_dies, tmp_path)), on_worker_death=policy, max_retries=2)
     try:
-        enqueuer.start(1, 1)
-        assert wait_for(lambda: list(tmp_path.iterdir()))
-        before = time.monotonic()
-        with pytest.raises(WorkerDiedError) as caught:
-            taken(enqueuer, 1)
+        with paced() as machine:  # it is there before the death: its own start would hide some of the time
+            enqueuer.start(1, 1)
+            assert wait_for(lambda: list(tmp_path.iterdir()))
+            before = time.monotonic()
+            with pytest.raises(WorkerDiedError) as caught:
+                taken(enqueuer, 1)
+            noticed = time.monotonic() - before
         assert caught.value.retries == (2 if policy == "retry" else 0)
-        assert time.monotonic() - before < 1.5 * (3 if policy == "retry" else 1)
-        assert enqueuer.stop(5)
+        assert noticed < 1.5 * (3 if policy == "retry" else 1) * machine.factor
+        assert enqueuer.stop(LIMIT)
     finally:
         kill_those_in(tmp_path)
 
@@ -751,16 +770,15 @@ def test_items_come_and_stop_kills_where_there_is_no_pidfd(monkeypatch) -> None:
         assert taken(enqueuer, 12) == [*range(9), 0, 1, 2]
     enqueuer = processes(Items(9, work.sleeps))
     enqueuer.start(2, 4)
-    before = time.monotonic()
-    assert enqueuer.stop(0.1)
-    assert time.monotonic() - before < 1.5
+    with at_most(1.5):
+        assert enqueuer.stop(0.1) or enqueuer.stop()
 
 
 @pytest.mark.parametrize("method", ["fork"])
 def test_orphans_end_where_there_is_no_sigio(method) -> None:
     """G20: a thread watches, unless the item holds the GIL."""
     text = """
-        import fcntl, sys, time
+        import fcntl, sys, threading
         del fcntl.F_SETOWN
         sys.path.insert(0, sys.argv[1])
         from process_items import Items, sleeps
@@ -768,14 +786,16 @@ def test_orphans_end_where_there_is_no_sigio(method) -> None:
         enqueuer = OrderedEnqueuer(Items(9, sleeps), True, context="fork")
         enqueuer.start(3, 4)
         print("started", flush=True)
-        time.sleep(60)
+        threading.Event().wait()
     """
     command = [sys.executable, "-W", "error", "-c", textwrap.dedent(text), str(Path(__file__).parent)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as host:
-        assert host.stdout.readline() == "started\n"
-        workers: set[int] = set()  # they are children of the thread that started them, until that is gone
-        assert wait_for(lambda: workers.update(children(host.pid)) or len(workers) == 3)
-        host.kill()
+        try:
+            assert host.stdout.readline() == "started\n"
+            workers: set[int] = set()  # they are children of the thread that started them, until that is gone
+            assert wait_for(lambda: workers.update(children(host.pid)) or len(workers) == 3)
+        finally:
+            host.kill()
         assert wait_for(lambda: not any(map(living, workers)), 2)
 
 
@@ -788,16 +808,14 @@ def test_a_worker_that_an_item_stops_by_a_signal_is_killed_by_a_stop() -> None:
     assert wait_for(lambda: enqueuer.statistics().blocked_workers == 2)
     for pid in children() - before:
         os.kill(pid, signal.SIGSTOP)
-    since = time.monotonic()
-    assert enqueuer.stop(1)
-    assert time.monotonic() - since < 2
+    stops(enqueuer, 0.2)
 
 
 def test_a_timeout_says_who_computes_and_the_item_still_comes(tmp_path) -> None:
     """G26."""
     with processes(Items(9, partial(work.waits_for_at, tmp_path / "open", {2}))) as enqueuer:
         enqueuer.start(2, 4)
-        items = enqueuer.get(timeout=0.1)
+        items = enqueuer.get(timeout=0.05)
         assert taken(enqueuer, 2) == [0, 1]
         assert wait_for(lambda: enqueuer.statistics().claimed > 2)
         for _ in range(2):
@@ -817,7 +835,7 @@ def test_an_exception_thrown_into_a_worker_thread_is_delivered_and_leaves_nothin
     ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(worker.ident), ctypes.py_object(MemoryError))
     with pytest.raises(MemoryError):
         taken(enqueuer, 10)
-    assert enqueuer.stop(5)
+    assert enqueuer.stop(LIMIT)
     assert enqueuer.statistics().state is RunState.FAILED
 
 

@@ -5,16 +5,14 @@ from __future__ import annotations
 import gc
 import os
 import threading
-import time
 import weakref
 
 import pytest
+from pacing import LIMIT, wait_for
 
 from enqueuer import OrderedEnqueuer, item_seed
 from enqueuer.testing.remote import Do, asking, remote, remote_generator, remote_seed
 from enqueuer.testing.subject import Hooked, Numbers
-
-LIMIT = 30.0
 
 
 def started(sequence, **options):
@@ -82,7 +80,4 @@ def test_the_host_closes_when_nothing_is_served_and_keeps_nothing_alive() -> Non
     del sequence, served
     gc.collect()
     assert gone() is None
-    deadline = time.monotonic() + 10
-    while set(threading.enumerate()) - before:
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    assert wait_for(lambda: not set(threading.enumerate()) - before)

@@ -14,6 +14,7 @@ from types import SimpleNamespace
 from typing import cast
 
 import pytest
+from pacing import LIMIT
 from schedule_helpers import scenario
 
 from enqueuer import OrderedEnqueuer, Place, Plan, SequenceEnqueuer, Span, WorkerInfo, worker_info
@@ -270,11 +271,11 @@ def test_an_item_of_an_inner_run_waits_for_a_run_that_is_none_of_its_own() -> No
     def item(_: int) -> object:
         with OrderedEnqueuer[object](Numbers(1, lambda _: other.stop())) as inner:
             inner.start()
-            return next(inner.get(timeout=30))
+            return next(inner.get(timeout=LIMIT))
 
     with OrderedEnqueuer[object](Numbers(1, item)) as outer:
         outer.start(1, 1)
-        assert next(outer.get(timeout=30)) is True
+        assert next(outer.get(timeout=LIMIT)) is True
 
 
 # how it ends, and that it goes on until then
@@ -293,7 +294,8 @@ def test_a_run_is_over_as_soon_as_a_finalizer_has_asked_for_its_end() -> None:
         item = next(enqueuer.get(), None)
         promise(item == 0 or asked, "G2", f"{item} came first")
         promise(not (asked and enqueuer.is_running()), "G19", "is_running() after a finalizer has called stop()")
-        enqueuer.stop()
+        with world.as_it_comes():
+            enqueuer.stop()
 
     report = explore(scenario(body))
     assert report.verdict == "exhausted", str(report)

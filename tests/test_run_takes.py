@@ -12,10 +12,12 @@ from typing import Any, cast
 
 import pytest
 from mutation.anywhere import Interrupt
+from pacing import LIMIT
 from schedule_helpers import Watched, scenario
 
-from enqueuer import OrderedEnqueuer, Place, Plan, RunState, Span
+from enqueuer import OrderedEnqueuer, Place, Plan, RunState, SequenceEnqueuer, Span
 from enqueuer._plan import permutation
+from enqueuer._types import Engine, Process
 from enqueuer.errors import WaitTimeoutError
 from enqueuer.testing import subject
 from enqueuer.testing.schedule.apart import SimWorker
@@ -28,25 +30,30 @@ from enqueuer.testing.subject import REFERENCE, Gate, promise
 Body = Callable[[Stage], object]
 
 
-def explored(body: Body) -> set[Any]:
-    """Try all interleavings; return what they come to."""
+def explored(body: Body, touches: frozenset[str] = BELL) -> set[Any]:
+    """Try all interleavings; return what they come to. Where nobody rings the bell, `touches` need not have its fields."""
 
     def play(world: World) -> object:
         return body(Stage(world, REFERENCE))
 
     watched = Watched(Exhaustive(), looks=False)
-    report = explore(scenario(play, messages=MESSAGES, touches=BELL), watched)
+    report = explore(scenario(play, messages=MESSAGES, touches=touches), watched)
     assert report.verdict == "exhausted", f"{report}"
     return set(watched.outcomes)
 
 
-def everywhere(body: Body) -> Callable[[], None]:
+def everywhere(body: Body, touches: frozenset[str] = BELL) -> Callable[[], None]:
     """Make a test of all interleavings of a scenario."""
 
     def test() -> None:
-        explored(body)
+        explored(body, touches)
 
     return test
+
+
+def unrung(body: Body) -> Callable[[], None]:
+    """Make a test of all interleavings of a scenario in which nobody rings the bell."""
+    return everywhere(body, frozenset())
 
 
 def once(body: Body) -> Callable[[], None]:
@@ -124,10 +131,49 @@ def test_no_rank_is_claimed_ahead_while_another_worker_is_idle(stage: Stage) -> 
     _stops(stage, enqueuer, sequence)
 
 
-@everywhere
+class Claiming:
+    """An engine that claims ahead in the middle of each item, as worker processes do."""
+
+    def open(self, workers: int, ahead: Callable[[int], list[tuple[int, int]]]) -> None:
+        self.ahead = ahead
+
+    def turn(self, *, hook: bool) -> int:
+        return 9
+
+    def item(self, worker: int, epoch: int, index: int, /) -> int:
+        self.ahead(worker)
+        return index
+
+    def leave(self, worker: int) -> None:
+        pass
+
+    def close(self) -> None:
+        del self.ahead
+
+    def halt(self) -> None:
+        pass
+
+    def kill(self) -> bool:
+        return False
+
+
+class ClaimsAhead(SequenceEnqueuer[int]):
+    """An enqueuer on such an engine."""
+
+    def make_plan(self, start: Place) -> Plan:
+        return Plan(start=start)
+
+    def make_compute(self) -> Engine[int]:
+        return Claiming()
+
+    def _make_engine(self, plan: Plan, process: Process) -> Engine[int]:
+        return self.make_compute()
+
+
+@unrung
 def test_nothing_is_claimed_once_the_run_is_over(stage: Stage) -> None:
     """D30: what was claimed ahead is under way; nothing comes to it."""
-    enqueuer = stage.apart(Numbers(stage, 9))
+    enqueuer = stage.guarded(ClaimsAhead(None, runtime=stage.world.runtime))
     with stage.world.as_it_comes():
         enqueuer.start(1, 2)
     stopper = stage.world.spawn("stopper", enqueuer.stop)
@@ -176,7 +222,7 @@ def test_a_consumer_gives_up_when_its_time_is_over_and_statistics_tell_who_has_w
     _stops(stage, enqueuer, sequence)
 
 
-@everywhere
+@unrung
 def test_items_that_are_none_are_skipped_to_the_last_though_nobody_wakes_for_them(stage: Stage) -> None:
     """G3: all is computed before the first take, and there is no more. G27: nor is there a hook that could change the length."""
 
@@ -209,18 +255,20 @@ def test_between_epochs_a_timeout_says_how_far_they_are_and_a_state_has_no_lengt
 
     def body(stage: Stage) -> tuple[object, str]:
         enqueuer = stage.ordered(Growing(stage, 2))
-        enqueuer.start(1, 1)
-        _takes(enqueuer.get(), 1)
+        with stage.world.as_it_comes():
+            enqueuer.start(1, 1)
+            _takes(enqueuer.get(), 1)
         before = enqueuer.state_dict()
         _takes(enqueuer.get(), 1)
         between = enqueuer.state_dict()
         said = late(enqueuer.get(timeout=1))
         promise((before["position"], before["length"]) == (1, 2), "G27", f"{before}")
         promise((between["epoch"], between["position"]) == (1, 0), "G27", f"{between}")
-        _stops(stage, enqueuer)
+        with stage.world.as_it_comes():
+            _stops(stage, enqueuer)
         return between["length"], said
 
-    outcomes = explored(body)
+    outcomes = explored(body, frozenset())
     assert {length for length, _ in outcomes} == {None, 3}
     assert {said for _, said in outcomes} == {
         "",
@@ -252,15 +300,16 @@ def test_a_timeout_says_who_computes_the_item_though_a_turn_is_under_way() -> No
     assert "rank 0 (index 0 of epoch 0) is being computed by worker" in said
 
 
-@everywhere
+@unrung
 def test_statistics_are_of_one_moment(stage: Stage) -> None:
     enqueuer = stage.ordered(Numbers(stage, 2))
     enqueuer.start(1, 1)
     consumer = stage.world.spawn("consumer", partial(_takes, enqueuer.get(), 1))
     now = enqueuer.statistics()
     promise(now.rank == now.position, "G27", f"rank {now.rank} is position {now.position} of the first epoch")
-    consumer.join()
-    _stops(stage, enqueuer)
+    with stage.world.as_it_comes():
+        consumer.join()
+        _stops(stage, enqueuer)
 
 
 def ringing(stage: Stage, stop: Callable[[], object]) -> list[bool]:
@@ -277,15 +326,17 @@ def test_the_state_tells_of_a_stop_at_once_and_of_an_end_for_ever(ended) -> None
 
     def body(stage: Stage) -> None:
         enqueuer = stage.generator(partial(iter, [0]))
-        enqueuer.start(1, 1)
-        if ended:
-            _all(enqueuer.get())
+        with stage.world.as_it_comes():
+            enqueuer.start(1, 1)
+            if ended:
+                _all(enqueuer.get())
         rung = ringing(stage, enqueuer.stop)
         for _ in range(3):
             before = bool(rung)
             state = enqueuer.statistics().state
             promise(state is states[before] or (rung and state is states[1]), "G14", f"{state}; ended: {ended}, stopped: {before}")
-        _stops(stage, enqueuer)
+        with stage.world.as_it_comes():
+            _stops(stage, enqueuer)
 
     explored(body)
 
@@ -294,7 +345,8 @@ def test_the_state_tells_of_a_stop_at_once_and_of_an_end_for_ever(ended) -> None
 def test_no_error_is_delivered_once_a_finalizer_has_stopped_the_run(stage: Stage) -> None:
     """G16."""
     enqueuer = stage.ordered(Numbers(stage, 1, errors=(0,)))
-    enqueuer.start(1, 1)
+    with stage.world.as_it_comes():
+        enqueuer.start(1, 1)
     rung = ringing(stage, enqueuer.stop)
     stage.world.point("looks")
     before = bool(rung)
@@ -302,7 +354,8 @@ def test_no_error_is_delivered_once_a_finalizer_has_stopped_the_run(stage: Stage
         next(enqueuer.get(), None)
     except ValueError:
         promise(not before, "G16", "an error was delivered after stop() had returned")
-    _stops(stage, enqueuer)
+    with stage.world.as_it_comes():
+        _stops(stage, enqueuer)
 
 
 def test_a_stop_iteration_of_an_item_is_the_cause_of_what_is_raised() -> None:
@@ -315,7 +368,7 @@ def test_a_stop_iteration_of_an_item_is_the_cause_of_what_is_raised() -> None:
     with OrderedEnqueuer(subject.Numbers(2, item)) as enqueuer:
         enqueuer.start()
         with pytest.raises(RuntimeError, match="raised StopIteration") as caught:
-            next(enqueuer.get(timeout=30))
+            next(enqueuer.get(timeout=LIMIT))
     assert caught.value.__cause__ is raised
 
 

@@ -11,7 +11,6 @@ import random
 import re
 import sys
 import threading
-import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -21,8 +20,9 @@ from itertools import product
 from types import FrameType
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from pacing import LIMIT, wait_for
 from schedule_helpers import Watched, scenario, told, tried
 
 from enqueuer.testing.schedule import world as world_module
@@ -37,7 +37,7 @@ from enqueuer.testing.schedule.scenarios import MESSAGES, Stage
 from enqueuer.testing.schedule.world import CheckerError, Failure, World
 from enqueuer.testing.subject import REFERENCE, BrokenPromise
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = pytest.mark.timeout(2 * LIMIT)
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -157,7 +157,7 @@ PROGRAMS = st.lists(LOCKS.map(tuple), min_size=1, max_size=3).map(tuple).filter(
 
 @given(PROGRAMS)
 @example(((0, 1), (1, 0)))
-@settings(max_examples=60, deadline=None, database=None)
+@settings(max_examples=60, deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow])
 def test_a_search_takes_every_path_once_and_one_with_a_memory_sees_every_state_once(programs: tuple[Program, ...]) -> None:
     """A cached run ends where a state is seen again, or at an end: so there is one for each option, less those that lead to new states."""
     model = Model(programs)
@@ -1097,6 +1097,18 @@ def test_a_thread_of_another_world_is_refused() -> None:
 
 
 def test_a_scenario_that_waits_for_something_real_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Patience begins where it waits, however long it takes the machine to come there."""
+    patient = World._wait
+
+    def there() -> bool:
+        frames = [frame for frame in sys._current_frames().values() if frame.f_code is waits_for_it.__code__]
+        return any(frame.f_lineno == waits_for_it.__code__.co_firstlineno + 1 for frame in frames)
+
+    def impatient(self: World) -> None:
+        assert wait_for(there)
+        patient(self)
+
+    monkeypatch.setattr(World, "_wait", impatient)
     monkeypatch.setattr(world_module, "PATIENCE", 0.2)
     real, before = threading.Lock(), set(threading.enumerate())
 
@@ -1108,11 +1120,13 @@ def test_a_scenario_that_waits_for_something_real_is_refused(monkeypatch: pytest
         explore(scenario(lambda world: world.spawn("stuck", waits_for_it).join()))
     where = f"{waits_for_it.__qualname__}, line {waits_for_it.__code__.co_firstlineno + 1}"
     assert str(caught.value).startswith(f"<stuck> has not come to a scheduling point for 0.2 s in {where}: what it waits for there is not")
-    deadline = time.monotonic() + 10
     for left in set(threading.enumerate()) - before:  # they unwind now; nobody has waited for them
-        while left.is_alive() and time.monotonic() < deadline:
+
+        def ended(left: threading.Thread = left) -> bool:
             left._carriers.close()
-            time.sleep(0)
+            return not left.is_alive()
+
+        assert wait_for(ended)
 
 
 # everything is tried
@@ -1347,7 +1361,7 @@ def test_what_escapes_the_search_does_not_escape_the_guard(place: str) -> None:
 # choices that are written down, and choices by chance
 
 
-@settings(deadline=None, database=None)
+@settings(deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(st.integers(0, 12), max_size=40))
 def test_what_is_written_can_be_read(choices: list[int]) -> None:
     text = write(choices)

@@ -16,8 +16,9 @@ from itertools import count, islice
 from typing import Final
 
 import pytest
-from hypothesis import Phase, find, given, settings
+from hypothesis import HealthCheck, Phase, find, given, settings
 from hypothesis import strategies as st
+from pacing import PACE
 
 from enqueuer.testing.machine import register_profiles
 from enqueuer.testing.schedule.explore import Report, Scenario, explore
@@ -30,7 +31,9 @@ from enqueuer.testing.twins import TWINS, Twin
 register_profiles()
 PROFILE: Final = os.environ.get("HYPOTHESIS_PROFILE", "dev")
 EXAMPLES: Final = {"dev": 200, "ci": 1_000, "deep": 20_000}
-SECONDS: Final = {"dev": 60, "ci": 120, "deep": 1200}
+SECONDS: Final = {"dev": 60 * PACE, "ci": 120 * PACE, "deep": 1200 * PACE}
+SLOW: Final = [HealthCheck.too_slow]
+"""What Hypothesis says of a slow machine."""
 
 pytestmark = pytest.mark.timeout(SECONDS[PROFILE])
 
@@ -195,7 +198,7 @@ def collected_at_the_end() -> Iterator[None]:
     gc.unfreeze()
 
 
-@settings(settings.get_profile(PROFILE), max_examples=EXAMPLES[PROFILE])
+@settings(settings.get_profile(PROFILE), max_examples=EXAMPLES[PROFILE], suppress_health_check=SLOW)
 @given(DRAWN)
 def test_whatever_is_drawn_consumers_get_what_they_must(example: Example) -> None:
     report = executed(example)
@@ -237,7 +240,8 @@ def _found(twin: Twin, *phases: Phase) -> Example:
     def breaks(example: Example) -> bool:
         return executed(example, twin.factory).failure is not None
 
-    return find(DRAWN, breaks, settings=settings(max_examples=WITHIN, deadline=None, database=None, phases=phases), random=random.Random(5))
+    profile = settings(max_examples=WITHIN, deadline=None, database=None, phases=phases, suppress_health_check=SLOW)
+    return find(DRAWN, breaks, settings=profile, random=random.Random(5))
 
 
 def test_it_finds_a_twin(twin: Twin) -> None:

@@ -21,7 +21,8 @@ from typing import ClassVar
 
 import numpy as np
 import pytest
-from process_helpers import HEAD, LIMIT, METHODS, Script, descriptors, wait_for
+from pacing import LIMIT, wait_for
+from process_helpers import HEAD, METHODS, Script, descriptors
 
 from enqueuer import OrderedEnqueuer, _processes, _shared
 from enqueuer._border import LARGE, MANY, pack_item, unpack_item, unpack_sizes
@@ -56,10 +57,12 @@ def is_shared(array: np.ndarray) -> bool:
 @pytest.fixture(autouse=True)
 def nothing_is_left():
     """No memory stays mapped once what was taken is dropped."""
-    gc.collect()
+    if shared():
+        gc.collect()  # what was dropped in a reference cycle
     before = len(shared())
     yield
-    gc.collect()
+    if len(shared()) > before:
+        gc.collect()
     assert len(shared()) <= before
 
 
@@ -193,7 +196,7 @@ def test_what_is_kept_stays_while_others_come_after_stop_after_a_restart_and_aft
     kept = []
     for _ in range(2):
         stream = enqueuer.get()
-        for number in range(60):
+        for number in range(40):
             array = next(stream)
             if number % 5 == 0:
                 kept.append((number % 30, keep(array)))
@@ -209,7 +212,7 @@ def test_what_is_kept_stays_while_others_come_after_stop_after_a_restart_and_aft
 def test_memory_is_used_again_once_nothing_refers_to_it() -> None:
     with started(Arrays(10), queue=4) as enqueuer:
         stream = enqueuer.get()
-        for _ in range(500):
+        for _ in range(100):
             next(stream)
         assert 1 <= len(shared()) <= 4 + 2  # the queue, the one that was taken, and the one that takes its place
 
@@ -375,7 +378,7 @@ class DiesOnce(With):
 def test_a_child_that_an_item_forks_writes_nothing() -> None:
     with started(ForksAndWrites(10)) as enqueuer:
         stream = enqueuer.get()
-        for number in range(40):
+        for number in range(24):
             assert (next(stream) == number % 10).all()
 
 
@@ -718,7 +721,7 @@ def test_a_worker_keeps_the_memory_of_one_item_besides_what_is_shared() -> None:
             for _ in range(20):
                 next(stream)
             assert wait_for(lambda enqueuer=enqueuer: enqueuer.statistics().ready == 2)
-            assert heap(pid) - before < 1.5 * size
+            assert wait_for(lambda pid=pid, before=before: heap(pid) - before < 1.5 * size, 2)  # the last is ready here before all is free there
 
 
 def take_pid(enqueuer) -> int:
@@ -874,7 +877,8 @@ def test_nobody_waits_for_who_forks() -> None:
             child.start()
             assert forking.wait(LIMIT)
             kept = [next(stream) for _ in range(30)]
-        child.join()
+        child.join(LIMIT)
+        assert not child.is_alive()
         hooks.clear()
     assert all((array == (20 + number) % 10).all() for number, array in enumerate(kept))
 
@@ -952,13 +956,13 @@ class Hooked(Arrays):
     def on_epoch_end(self) -> None:
         self.state = bytes(4_000_000)
         os.kill(self.pid, signal.SIGSTOP)
-        threading.Timer(1.0, os.kill, (self.pid, signal.SIGCONT)).start()
+        threading.Timer(0.2, os.kill, (self.pid, signal.SIGCONT)).start()
 
 
 def test_the_hosts_default_timeout_of_sockets_cuts_no_message(monkeypatch) -> None:
     """G21, G25."""
     sequence = Hooked(4)
-    socket.setdefaulttimeout(0.1)
+    socket.setdefaulttimeout(0.02)
     try:
         with started(sequence, workers=1, queue=2) as enqueuer:
             stream = enqueuer.get(timeout=LIMIT)

@@ -4,6 +4,7 @@ import threading
 from typing import Final
 
 import pytest
+from pacing import LIMIT
 
 from enqueuer import GeneratorEnqueuer, OrderedEnqueuer, Plan, RunState, SequenceEnqueuer
 from enqueuer._runtime import REAL
@@ -106,7 +107,7 @@ def test_of_many_starts_at_once_one_succeeds() -> None:
         begin = threading.Barrier(4)
 
         def start(begin=begin, results=results):
-            begin.wait(10)
+            begin.wait(LIMIT)
             try:
                 enqueuer.start(2, 4)
                 results.append("started")
@@ -117,7 +118,8 @@ def test_of_many_starts_at_once_one_succeeds() -> None:
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join(30)
+            thread.join(LIMIT)
+            assert not thread.is_alive()
         assert sorted(results) == ["refused"] * 3 + ["started"]
         assert next(enqueuer.get()) == 0
         assert enqueuer.stop()
@@ -130,7 +132,7 @@ def test_a_stop_that_races_a_start_ends_it_or_comes_before_it() -> None:
         thread = threading.Thread(target=enqueuer.stop)
         thread.start()
         enqueuer.start(3, 4)
-        thread.join(30)
+        thread.join(LIMIT)
         assert not thread.is_alive()
         if enqueuer.is_running():
             assert next(enqueuer.get()) == 0

@@ -7,29 +7,46 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
+from pacing import LIMIT, at_most, wait_for
 
-from enqueuer import GeneratorEnqueuer, OrderedEnqueuer, RunState
+from enqueuer import GeneratorEnqueuer, OrderedEnqueuer, RunState, _enqueuers
+from enqueuer._runtime import REAL
+from enqueuer.testing.pace import patiently
 from enqueuer.testing.subject import Gate, Hooked, Numbers
 
 pytestmark = pytest.mark.concurrency
 
 
-def script(text: str, **options: object) -> subprocess.Popen:
-    return subprocess.Popen([sys.executable, "-W", "error", "-c", text], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
+@contextmanager
+def script(text: str) -> Iterator[subprocess.Popen]:
+    """Run a program. It is killed in the end: an item in it may never return."""
+    command = [sys.executable, "-W", "error", "-c", text]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def interrupt(process: subprocess.Popen) -> str:
     """Press Ctrl-C, and again if it goes unseen: CPython misses one that arrives just before its last system call (D18). Return stderr."""
+
+    def ended(seconds: float) -> bool:
+        try:
+            process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
+
     for _ in range(5):
         process.send_signal(signal.SIGINT)
-        try:
-            return process.communicate(timeout=5)[1]
-        except subprocess.TimeoutExpired:
-            continue
+        if patiently(ended, LIMIT / 6):
+            return process.communicate()[1]
     process.kill()
     raise AssertionError("it does not end: " + process.communicate()[1])
 
@@ -43,14 +60,14 @@ def ends_by_ctrl_c(process: subprocess.Popen) -> None:
 
 
 STUCK = """
-import threading, time
+import threading
 from enqueuer import OrderedEnqueuer
 begun = threading.Event()
 class Sequence:
     def __len__(self): return 5
     def __getitem__(self, index):
         begun.set()
-        time.sleep(60)
+        threading.Event().wait()
 enqueuer = OrderedEnqueuer(Sequence())
 enqueuer.start(2, 4)
 begun.wait()
@@ -60,35 +77,48 @@ print("begun", flush=True)
 
 def test_the_interpreter_exits_at_once_with_a_long_item_under_way() -> None:
     """G20: without stop(), and without a word."""
-    process = script(STUCK)
-    assert process.stdout.readline() == "begun\n"
-    before = time.monotonic()
-    out, err = process.communicate(timeout=30)
-    assert (process.returncode, out, err) == (0, "", "")
-    assert time.monotonic() - before < 5
+    with script(STUCK) as process:
+        assert process.stdout.readline() == "begun\n"
+        with at_most(5):
+            out, err = process.communicate(timeout=LIMIT)
+        assert (process.returncode, out, err) == (0, "", "")
 
 
 def test_ctrl_c_ends_a_program_that_waits_for_a_long_item() -> None:
     """G22: at once, with the usual traceback and exit code."""
-    process = script(STUCK + "next(enqueuer.get())")
-    assert process.stdout.readline() == "begun\n"
-    err = interrupt(process)
+    with script(STUCK + "next(enqueuer.get())") as process:
+        assert process.stdout.readline() == "begun\n"
+        err = interrupt(process)
     assert process.returncode in {-signal.SIGINT, 130}
     assert "KeyboardInterrupt" in err
 
 
 def test_ctrl_c_during_start_waits_for_no_item() -> None:
-    """G18: the workers begin when start() has all of them, so an interrupted start() has nothing to wait for."""
+    """G18: the workers begin when start() has all of them, so an interrupted start() has nothing to wait for.
+
+    An item that began earlier would wait until start() has returned. No item waits longer: Ctrl-C may come late, and threads must not pile up.
+    """
+    text = STUCK.replace("threading.Event().wait()", "started.wait()").replace(
+        "enqueuer.start(2, 4)",
+        """
+started = threading.Event()
+print("begun", flush=True)
+while True:
+    started.clear()
+    enqueuer.start(40, 40)
+    started.set()
+    enqueuer.stop()
+""",
+    )
     for _ in range(5):
-        text = STUCK.replace("enqueuer.start(2, 4)", "print('begun', flush=True)\nwhile True: enqueuer.start(40, 40); enqueuer.stop(0)")
-        process = script(text)
-        ends_by_ctrl_c(process)
+        with script(text) as process:
+            ends_by_ctrl_c(process)
 
 
 def test_ctrl_c_inside_a_with_block_closes_and_ends_the_program() -> None:
-    text = STUCK.replace("time.sleep(60)", "time.sleep(0.01)") + "with enqueuer:\n    for _ in enqueuer.get(): pass"
-    process = script(text)
-    ends_by_ctrl_c(process)
+    text = STUCK.replace("threading.Event().wait()", "threading.Event().wait(0.01)") + "with enqueuer:\n    for _ in enqueuer.get(): pass"
+    with script(text) as process:
+        ends_by_ctrl_c(process)
 
 
 def test_a_sequence_is_free_as_soon_as_its_enqueuer_is_dropped() -> None:
@@ -113,12 +143,11 @@ def test_a_dropped_enqueuer_ends_its_run_while_its_workers_wait_for_room() -> No
     enqueuer = OrderedEnqueuer(Numbers(5))
     enqueuer.start(3, 2)
     threads = [thread for thread in threading.enumerate() if thread.name.startswith("enqueuer-worker")]
-    while enqueuer.statistics().blocked_workers < 3:
-        time.sleep(0)
+    assert wait_for(lambda run=enqueuer: run.statistics().blocked_workers == 3)
     del enqueuer
     gc.collect()
     for thread in threads:
-        thread.join(10)
+        thread.join(LIMIT)
         assert not thread.is_alive()
 
 
@@ -132,8 +161,7 @@ def test_items_are_dropped_when_they_are_handed_on() -> None:
         enqueuer.start(2, 3)
         items = enqueuer.get()
         references = [weakref.ref(next(items)) for _ in range(20)]
-        while enqueuer.statistics().blocked_workers < 2:
-            time.sleep(0)
+        assert wait_for(lambda: enqueuer.statistics().blocked_workers == 2)
         assert [reference() for reference in references] == [None] * 20
 
 
@@ -147,8 +175,7 @@ def test_items_computed_ahead_are_dropped_outside_the_lock() -> None:
 
     enqueuer = OrderedEnqueuer(Numbers(50, lambda _: Item()))
     enqueuer.start(2, 3)
-    while enqueuer.statistics().ready < 3:
-        time.sleep(0)
+    assert wait_for(lambda: enqueuer.statistics().ready == 3)
     assert enqueuer.stop()
     assert RunState.STOPPED in seen
 
@@ -169,8 +196,7 @@ def test_an_error_that_a_lower_rank_displaces_is_dropped_outside_the_lock() -> N
 
     enqueuer = OrderedEnqueuer(Numbers(2, item))
     enqueuer.start(2, 2)
-    while enqueuer.statistics().error is None:
-        time.sleep(0)
+    assert wait_for(lambda: enqueuer.statistics().error is not None)
     gate.open()
     with pytest.raises(ValueError, match="0"):
         next(enqueuer.get())
@@ -193,13 +219,28 @@ def test_stop_during_the_hook_waits_for_it_and_begins_no_epoch() -> None:
     assert sorted(sequence.computed) == [0, 1]
 
 
+class Hundredfold:
+    """The real runtime with a slow clock: a second of it lasts 100 seconds, so that a slow machine misses no deadline."""
+
+    def __getattr__(self, name):
+        return getattr(REAL, name)
+
+    def clock(self):
+        return REAL.clock() / 100
+
+    def thread(self, target, name):
+        thread = REAL.thread(target, name)
+        join = thread.join
+        thread.join = lambda timeout=None: join(None if timeout is None else 100 * timeout)
+        return thread
+
+
 def test_stop_with_idle_workers_is_true_whatever_the_timeout() -> None:
     """G15: only threads in user code are given up at the deadline."""
-    enqueuer = OrderedEnqueuer(Numbers(5))
+    enqueuer = OrderedEnqueuer(Numbers(5), runtime=Hundredfold())
     for _ in range(50):
         enqueuer.start(4, 2)
-        while enqueuer.statistics().blocked_workers < 4:
-            time.sleep(0)
+        assert wait_for(lambda: enqueuer.statistics().blocked_workers == 4)
         assert enqueuer.stop(0)
 
 
@@ -273,7 +314,7 @@ def test_what_fails_in_a_worker_outside_of_an_item_is_delivered_too(monkeypatch)
     monkeypatch.setattr("enqueuer._window.Window.put", None)
     enqueuer.start(2, 1)
     with pytest.raises(TypeError):
-        next(enqueuer.get(timeout=30))
+        next(enqueuer.get(timeout=LIMIT))
     assert enqueuer.stop()
     assert isinstance(enqueuer.statistics().error, TypeError)
 
@@ -282,11 +323,10 @@ def test_what_fails_in_a_worker_outside_of_an_item_is_delivered_too(monkeypatch)
 def test_an_exception_thrown_into_a_waiting_worker_comes_after_what_was_computed() -> None:
     enqueuer = OrderedEnqueuer(Numbers(5))
     enqueuer.start(1, 3)
-    while enqueuer.statistics().blocked_workers < 1:
-        time.sleep(0)
+    assert wait_for(lambda: enqueuer.statistics().blocked_workers == 1)
     (worker,) = (thread for thread in threading.enumerate() if thread.name == "enqueuer-worker-0")
     ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(worker.ident), ctypes.py_object(MemoryError))
-    items, got = enqueuer.get(timeout=30), []
+    items, got = enqueuer.get(timeout=LIMIT), []
     with pytest.raises(MemoryError):
         for item in items:
             got.append(item)  # noqa: PERF402 - what came before the error counts
@@ -299,7 +339,7 @@ import sys
 from enqueuer import OrderedEnqueuer
 class Holder:
     def __init__(self, enqueuer): self.enqueuer = enqueuer
-    def __del__(self): self.enqueuer.stop(5)  # false where a busy machine has stopped a worker on its way out
+    def __del__(self): self.enqueuer.stop(5)  # false where the system has stopped a worker on its way out
 def with_block():
     with OrderedEnqueuer([1, 2, 3]) as enqueuer:
         enqueuer.start(2)
@@ -326,14 +366,15 @@ assert next(items) == 1
 )
 def test_the_interpreter_exits_though_a_stop_comes_when_no_thread_runs_any_more(how, end) -> None:
     """G20: generators and finalizers that are kept until the very end call stop() when the workers can no longer answer."""
-    process = subprocess.run([sys.executable, "-W", "error", "-c", FORGOTTEN + end, how], capture_output=True, text=True, timeout=30, check=False)
+    process = subprocess.run([sys.executable, "-W", "error", "-c", FORGOTTEN + end, how], capture_output=True, text=True, timeout=LIMIT, check=False)
     assert (process.returncode, process.stdout, process.stderr) == (0, "", "")
 
 
 FROZEN = """
-import atexit, threading, types
+import atexit, threading, time, types
 frozen, held = threading.Event(), threading.Event()
 def freeze():  # registered first, hence called when the enqueuer has done its own
+    while kept.enqueuer.statistics().threads: time.sleep(0.001)  # the enqueuer waits no longer than a second for them
     frozen.set()
     held.wait()
 atexit.register(freeze)
@@ -353,7 +394,7 @@ del enqueuer
 
 def test_a_stop_at_the_very_end_does_not_wait_for_a_thread_that_was_stopped_for_ever_with_the_lock() -> None:
     """G20: a busy machine may stop it there."""
-    process = subprocess.run([sys.executable, "-c", FROZEN], capture_output=True, text=True, timeout=30, check=False)
+    process = subprocess.run([sys.executable, "-c", FROZEN], capture_output=True, text=True, timeout=LIMIT, check=False)
     assert (process.returncode, process.stdout, process.stderr) == (0, "True True\n", "")
 
 
@@ -362,13 +403,13 @@ def test_a_stop_at_the_very_end_gives_a_stuck_item_up() -> None:
 import os, types
 elsewhere = types.ModuleType("elsewhere")  # or the stuck frame would keep this module, and nothing in it would be finalized
 exec('''
-import threading, time
+import threading
 begun = threading.Event()
 class Sequence:
     def __len__(self): return 5
     def __getitem__(self, index):
         begun.set()
-        time.sleep(60)
+        threading.Event().wait()
 ''', vars(elsewhere))
 from enqueuer import OrderedEnqueuer
 enqueuer = OrderedEnqueuer(elsewhere.Sequence())
@@ -378,19 +419,21 @@ class Late:
     def __del__(self, stop=enqueuer.stop, write=os.write): write(1, str(stop()).encode())
 late = Late()
 """
-    out, err = script(text).communicate(timeout=30)
+    with script(text) as process:
+        out, err = process.communicate(timeout=LIMIT)
     assert (out, err) == ("False", "")
 
 
-def test_a_with_block_that_is_left_by_an_exception_does_not_wait_for_a_stuck_item() -> None:
+def test_a_with_block_that_is_left_by_an_exception_does_not_wait_for_a_stuck_item(monkeypatch) -> None:
+    """Not longer than `PATIENCE`, a second; less here, so that the test is not as long."""
+    assert _enqueuers.PATIENCE == 1
+    monkeypatch.setattr(_enqueuers, "PATIENCE", 0.1)
     gate = Gate()
     enqueuer = OrderedEnqueuer(Numbers(5, lambda _: gate.enter()))
-    before = time.monotonic()
-    with pytest.raises(TimeoutError, match="rank 0"), enqueuer:
+    with at_most(4.1), pytest.raises(TimeoutError, match="rank 0"), enqueuer:
         enqueuer.start(2, 2)
         assert gate.wait_arrived(2)
         next(enqueuer.get(timeout=0.01))
-    assert time.monotonic() - before < 5
     assert not enqueuer.is_running()
     gate.open()
     assert enqueuer.stop()
@@ -407,12 +450,12 @@ def test_an_item_of_an_inner_run_may_stop_the_outer_one() -> None:
     def item(_):
         with OrderedEnqueuer(Numbers(3, inner)) as enqueuer:
             enqueuer.start(1, 1)
-            return next(enqueuer.get(timeout=30))
+            return next(enqueuer.get(timeout=LIMIT))
 
     outer = OrderedEnqueuer(Numbers(3, item))
     outer.start(1, 1)
-    assert list(outer.get(timeout=30)) == []
-    assert outer.stop(30)
+    assert list(outer.get(timeout=LIMIT)) == []
+    assert outer.stop(LIMIT)
     assert results
     assert set(results) == {False}
 
@@ -435,7 +478,7 @@ with OrderedEnqueuer(Sequence()) as enqueuer:
     assert [next(items) for _ in range(9)] == [(index, os.getpid()) for index in range(9)]
 assert os.waitstatus_to_exitcode(os.waitpid(-1, 0)[1]) == 0
 """
-    process = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, timeout=30, check=False)
+    process = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, timeout=LIMIT, check=False)
     assert process.returncode == 0, process.stderr
 
 

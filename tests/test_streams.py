@@ -3,6 +3,7 @@
 from collections.abc import Generator, Iterator
 
 import pytest
+from pacing import LIMIT, wait_for
 
 from enqueuer import GeneratorEnqueuer, OrderedEnqueuer
 from enqueuer._plan import permutation
@@ -72,14 +73,17 @@ def test_what_is_thrown_into_a_stream_comes_out_and_closes_it(enqueuer, argument
 @pytest.mark.parametrize("timeout", [0, 0.01, 1e9, float("inf"), 10**12])
 def test_any_number_of_seconds_will_do(enqueuer, timeout) -> None:
     enqueuer.start()
-    items = enqueuer.get(timeout=timeout)
-    while True:
+    items, got = enqueuer.get(timeout=timeout), []
+
+    def comes():
         try:
-            assert next(items) == 0
+            got.append(next(items))
         except TimeoutError:
             assert timeout < 1
-        else:
-            break
+        return got
+
+    assert wait_for(comes)
+    assert got == [0]
 
 
 def test_a_timeout_says_what_a_generator_or_a_hook_waits_for() -> None:
@@ -96,7 +100,7 @@ def test_a_timeout_says_what_a_generator_or_a_hook_waits_for() -> None:
         with pytest.raises(TimeoutError, match=r"within 0.01 s: rank 0 waits for the turn of epoch 0"):
             next(enqueuer.get(timeout=0.01))
         gate.open()
-        assert next(enqueuer.get(timeout=30)) == 0
+        assert next(enqueuer.get(timeout=LIMIT)) == 0
 
 
 def test_a_loop_that_is_left_by_an_error_leaves_the_stream_usable(enqueuer) -> None:
@@ -124,7 +128,7 @@ def test_a_timeout_names_the_right_index_though_later_epochs_are_open_already() 
         with pytest.raises(TimeoutError, match=rf"rank 0 \(index {order[0]} of epoch 0\) is being computed by worker \d$"):
             next(enqueuer.get(timeout=0.01))
         gate.open()
-        items = enqueuer.get(timeout=30)
+        items = enqueuer.get(timeout=LIMIT)
         assert [next(items) for _ in range(3)] == order
 
 
@@ -138,7 +142,7 @@ def test_a_timeout_says_the_rank_of_what_a_generator_computes() -> None:
 
     with GeneratorEnqueuer(numbers) as enqueuer:
         enqueuer.start(2, 2)
-        assert next(enqueuer.get(timeout=30)) == 0
+        assert next(enqueuer.get(timeout=LIMIT)) == 0
         assert gate.wait_arrived(1)
         with pytest.raises(TimeoutError, match=r"within 0.01 s: rank 1 is being computed by worker \d$"):
             next(enqueuer.get(timeout=0.01))

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import pytest
+from pacing import LIMIT
 
 from enqueuer import Compute, EndOfStream, OrderedEnqueuer, Place, Plan, RunState, SequenceEnqueuer, Span, item_seed, worker_info
 from enqueuer.testing.checks import CHECKS
@@ -111,7 +112,7 @@ def test_a_plan_that_opens_nothing_is_an_error_and_no_endless_loop() -> None:
     with Stuck(range(4)) as stuck:
         stuck.start(2, 3)
         with pytest.raises(ValueError, match="opens no rank"):
-            next(stuck.get(timeout=30))
+            next(stuck.get(timeout=LIMIT))
 
 
 def test_a_compute_may_end_the_stream_anywhere() -> None:
@@ -151,7 +152,7 @@ def test_a_plan_without_an_epoch_ends_at_once(epochs) -> None:
 
     with Empty(range(4)) as empty:
         empty.start(2, 3)
-        assert list(empty.get(timeout=30)) == []
+        assert list(empty.get(timeout=LIMIT)) == []
         assert empty.statistics().state is RunState.ENDED
 
 
@@ -167,7 +168,7 @@ def test_a_finite_plan_that_resumes_at_its_end_is_at_its_end() -> None:
         assert list(once.get()) == [1, 2, 3]
         once.load_state_dict(once.state_dict())
         once.start()
-        assert list(once.get(timeout=30)) == []
+        assert list(once.get(timeout=LIMIT)) == []
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # nor can it be closed
@@ -180,7 +181,7 @@ def test_a_compute_that_is_none_is_an_error_and_no_hang(wrong) -> None:
     enqueuer = Wrong(range(4))
     enqueuer.start(2, 3)
     with pytest.raises((AttributeError, TypeError)):
-        next(enqueuer.get(timeout=30))
+        next(enqueuer.get(timeout=LIMIT))
     assert not enqueuer.is_running()
 
 
@@ -197,4 +198,4 @@ def test_a_plan_that_is_none_is_an_error_and_no_hang(end) -> None:
     with Wrong(range(4)) as wrong:
         wrong.start(2, 3)
         with pytest.raises(TypeError):
-            next(wrong.get(timeout=30))
+            next(wrong.get(timeout=LIMIT))

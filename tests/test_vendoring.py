@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from pacing import LIMIT
 
 import enqueuer
 
@@ -76,7 +77,7 @@ def python(directory: Path, *arguments: str) -> subprocess.CompletedProcess[str]
     """Run an interpreter in the directory: without site-packages, without the user's settings, naming what it imports on stderr."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "COV_"))}
     command = [sys.executable, "-S", "-s", "-B", "-X", "importtime", "-W", "error", *arguments]
-    return subprocess.run(command, cwd=directory, env=environment, capture_output=True, text=True, timeout=100, check=False)
+    return subprocess.run(command, cwd=directory, env=environment, capture_output=True, text=True, timeout=LIMIT, check=False)
 
 
 def imported(done: subprocess.CompletedProcess[str]) -> list[str]:

@@ -1,6 +1,6 @@
 """The window as the pure state machine that it is, driven by Hypothesis without threads (G1 to G5, G7, G10)."""
 
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
@@ -106,5 +106,5 @@ class WindowMachine(RuleBasedStateMachine):
             assert self.window.rank <= self.window.claimed <= self.window.rank + self.size
 
 
-WindowMachine.TestCase.settings = settings(max_examples=150, stateful_step_count=60, deadline=None)
+WindowMachine.TestCase.settings = settings(max_examples=150, stateful_step_count=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 TestWindow = WindowMachine.TestCase

@@ -323,6 +323,6 @@ def test_every_twin_of_the_window_is_among_them() -> None:
 @pytest.mark.parametrize("kind", SEEN, ids=lambda kind: kind.__name__)
 def test_a_window_that_does_something_else_is_refused_by_the_step_at_which_it_does(kind) -> None:
     with pytest.raises(DifferentError) as caught:
-        for name, start in itertools.product(COVERS, STARTS.values()):
+        for start, name in itertools.product(STARTS.values(), COVERS):
             replay(kind, name, start)
     assert re.fullmatch(r"[\w-]+, path \d+, step \d+, \w+\[.*?\]: (" + SEEN[kind] + ")", str(caught.value)), str(caught.value)

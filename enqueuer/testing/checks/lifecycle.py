@@ -99,7 +99,7 @@ def check_stop_from_the_runs_own_threads_does_not_wait(factory: Factory) -> None
 
 
 def check_stop_with_a_timeout_keeps_it(factory: Factory) -> None:
-    """G15: false while an item is stuck, true once it has ended, or its process was killed; without a timeout running items end."""
+    """G15: false while an item is stuck, true once it ended or its process was killed; in time, at the pace of the machine; without one items end."""
     gate = Gate()
     subject = factory.ordered(Numbers(5, gate.item))
     with stopping(factory, subject, gate=gate):

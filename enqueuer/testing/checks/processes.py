@@ -202,7 +202,7 @@ def check_an_item_whose_worker_died_is_computed_again_and_delivered_once(factory
 
 
 def check_a_death_ends_the_run_with_an_error_that_tells_it(factory: Factory) -> None:
-    """G13: the pid, the exit code or signal, and the index; at that rank; in time."""
+    """G13: the pid, the exit code or signal, and the index; at that rank; in time, at the pace of the machine."""
     deaths: Final = (("9", Do(_die)), ("3", Do(os._exit, 3)), ("0", Do(os._exit, 0)))
     for code, death in deaths:
         pids, died = list[int](), list[float]()
@@ -232,7 +232,7 @@ def check_a_death_ends_the_run_with_an_error_that_tells_it(factory: Factory) -> 
 
 
 def check_a_death_is_noticed_though_a_child_holds_the_pipe(factory: Factory) -> None:
-    """G13: the end of a pipe does not tell it."""
+    """G13: the end of a pipe does not tell it; in time, at the pace of the machine."""
     died: list[float] = []
 
     def item(index: int) -> object:
@@ -523,7 +523,7 @@ def _all_gone(factory: Factory, pids: set[int], limit: float) -> set[int]:
 
 
 def check_at_the_deadline_processes_are_killed(factory: Factory) -> None:
-    """G15: and reaped, whatever they do with signals; without a failure, `stop(timeout)` is true, and in time."""
+    """G15: and reaped, whatever they do with signals; `stop(timeout)` is true, and in time, at the pace of the machine."""
     for timeout in (0, 0.3):
         gate, pids = Gate(opened=True), set[int]()
 

@@ -37,8 +37,8 @@ MEMORY: Final = "shared memory"
 STOPPING: Final = threading.Event()
 """Set while nobody wants to know any more: whatever is watched is ended."""
 
-MOMENT: Final = 4.0
-"""Seconds that what a check has started gets to be gone once its interpreter has ended; some leave a child that stays for three."""
+MOMENT: Final = 2.0
+"""Seconds that what a check has started gets to be gone once its interpreter has ended: twice what the contract says of worker processes."""
 
 ENDING: Final = 0.25
 """The share of its limit that an interpreter gets to end once it has answered, if that is more than a moment."""
@@ -211,7 +211,14 @@ def _left(mark: str, shared: set[tuple[str, int]]) -> tuple[str, ...]:
     patiently(_looking(lambda: not _marked(mark)), MOMENT)
     there = _marked(mark)
     fresh = _shared() - shared - _told
-    names = _unused({name for name, _ in fresh})
+    names = {name for name, _ in fresh}
+
+    def used() -> bool:
+        """Strike out those that somebody uses or that are gone: another program's are unused for the moment between its last use and their end."""
+        names.intersection_update(_unused(names))
+        return not names
+
+    patiently(_looking(used), MOMENT)
     _told.update(each for each in fresh if each[0] in names)
     return (*(f"process {pid} ({command[:80]})" for pid, command in there.items()), *(f"{MEMORY} {name}" for name in sorted(names)))
 

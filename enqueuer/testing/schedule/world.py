@@ -26,6 +26,7 @@ from types import FrameType, TracebackType
 from typing import Final, Generic, NoReturn, Protocol, TypeVar, cast, final
 
 from ..._types import Lock, Parker, Parted, Process, Runtime, Stoppable, Thread
+from ..pace import patiently
 from ..subject import BrokenPromise
 
 __all__ = ["Abandoned", "Carriers", "CheckerError", "Failure", "Option", "Point", "Scheduler", "Spawned", "Step", "Taken", "Task", "World"]
@@ -33,7 +34,7 @@ __all__ = ["Abandoned", "Carriers", "CheckerError", "Failure", "Option", "Point"
 T = TypeVar("T")
 
 PATIENCE: Final = 60.0
-"""Seconds of real time after which a thread that has come to no scheduling point is taken for stuck in something that is not the world's."""
+"""Seconds of an idle machine after which a thread that has come to no scheduling point is taken for stuck in something that is not the world's."""
 
 MOST_STEPS: Final = 20_000
 """Steps after which an execution is said not to end."""
@@ -328,7 +329,7 @@ class World:
             raise CheckerError("the execution has ended although not all of its threads have")
 
     def _wait(self) -> None:
-        if self._done.acquire(timeout=PATIENCE):
+        if patiently(lambda seconds: self._done.acquire(timeout=seconds), PATIENCE):
             return
         running = self.current
         frame = sys._current_frames().get(running.carrier.ident or 0) if running is not None and running.carrier is not None else None
