@@ -105,10 +105,10 @@ def watch(request: Request, limit: float) -> Seen:
                 process.stdin.write(f"{json.dumps(request)}\n".encode())
                 process.stdin.flush()
             data, hangs = _read(answers.fileno(), process, limit)
-            hangs = hangs or not patiently(_looking(lambda: process.poll() is not None), max(limit * ENDING, MOMENT))
+            hangs = hangs or not patiently(_looking(lambda: _ended(process)), max(limit * ENDING, MOMENT))
             if hangs and not STOPPING.is_set():
                 _stacks(process, output)
-            exitcode = process.poll()
+            ended = _ended(process)
             left = () if hangs else _left(mark, shared)
         finally:
             _clean(process, mark)
@@ -116,7 +116,12 @@ def watch(request: Request, limit: float) -> Seen:
         text = output.read().decode(errors="replace")
         notes.seek(0)
         lines = notes.read().splitlines()[-MOST:]
-    return Seen(_answered(data), hangs, exitcode, text, left, tuple(_notes(lines)), time.monotonic() - since)
+    return Seen(_answered(data), hangs, process.returncode if ended else None, text, left, tuple(_notes(lines)), time.monotonic() - since)
+
+
+def _ended(process: subprocess.Popen[bytes]) -> bool:
+    """Whether a process has ended. It is not reaped: else the number of its group might be another's when the group is killed."""
+    return os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
 
 def _answered(data: bytes | bytearray) -> Answer | None:
@@ -162,7 +167,7 @@ def _read(fd: int, process: subprocess.Popen[bytes], limit: float) -> tuple[byte
                 data.extend(chunk)
                 if not chunk or _answered(data) is not None:
                     return True
-            elif process.poll() is not None and not poll.poll(0):
+            elif _ended(process) and not poll.poll(0):
                 return True
         return STOPPING.is_set()
 
@@ -179,11 +184,11 @@ def _stacks(process: subprocess.Popen[bytes], output: IO[bytes]) -> None:
 
     def grows() -> bool:
         sizes.append(os.fstat(output.fileno()).st_size)
-        return sizes[-1] > sizes[-2] or written() or process.poll() is not None
+        return sizes[-1] > sizes[-2] or written() or _ended(process)
 
     with contextlib.suppress(ProcessLookupError):
-        process.send_signal(signal.SIGUSR1)
-        while not written() and process.poll() is None and patiently(_looking(grows), WRITING):
+        os.kill(process.pid, signal.SIGUSR1)  # process.send_signal() might reap it
+        while not written() and not _ended(process) and patiently(_looking(grows), WRITING):
             pass
 
 
