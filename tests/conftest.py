@@ -106,7 +106,7 @@ def no_leaks() -> Iterator[None]:
     """Fail the test that left a twin's run, a thread or a descriptor behind. Threads on their way out get time to exit, and nothing else does."""
     before = set(threading.enumerate()), _tasks(), _descriptors()
     yield
-    left = [*twins._runs, *twins._engines, *twins._left, *twins._descriptors]
+    left = [*twins._runs, *twins._engines, *twins._left, *twins._descriptors, *twins._late]
     twins.Twin.forget()
     assert not left, f"left behind by a twin, and ended in a test that knows nothing of it: {left}"
     if not _leaks(*before):

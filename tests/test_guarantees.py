@@ -2,13 +2,16 @@
 
 import ast
 import re
+import time
+from contextlib import contextmanager, nullcontext
 from multiprocessing import forkserver, resource_tracker
 from pathlib import Path
 
 import pytest
 
 from enqueuer.guarantees import CONTRACT, Clause
-from enqueuer.testing.checks import CHECKS, Check
+from enqueuer.testing.checks import CHECKS, Check, lifecycle
+from enqueuer.testing.pace import Pace
 from enqueuer.testing.page import page
 from enqueuer.testing.subject import PROCESSES, REFERENCE, BrokenPromise
 from enqueuer.testing.twins import TWINS, Twin
@@ -117,3 +120,18 @@ def test_every_decision_that_is_named_anywhere_exists() -> None:
 
 def test_the_page_of_the_contract_is_made_from_the_data() -> None:
     assert (ROOT / "docs" / "guarantees.md").read_text() == page(), "run: python -m enqueuer.testing.page > docs/guarantees.md"
+
+
+@pytest.mark.parametrize(("times", "kept"), [(1.9, False), (2.1, True)])
+def test_a_promised_time_is_judged_at_the_pace_of_the_machine(times, kept, monkeypatch) -> None:
+    """G15: `stop(0)` may take half a second of an idle machine. Here the machine is as many times slower as the stop takes seconds, and more."""
+
+    @contextmanager
+    def witnessed():
+        machine, begun = Pace(), time.monotonic()
+        yield machine
+        machine.factor = times * (time.monotonic() - begun)
+
+    monkeypatch.setattr(lifecycle, "paced", witnessed)
+    with nullcontext() if kept else pytest.raises(BrokenPromise, match=r"G15: stop\(0\) took"):
+        lifecycle.check_stop_with_a_timeout_keeps_it(REFERENCE)
