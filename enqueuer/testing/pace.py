@@ -62,7 +62,10 @@ def paced() -> Generator[Pace]:
     Blocking: for the start of an interpreter before, and for two pieces of work after; some hundredths of a second.
     """
     seen = Pace()
-    with subprocess.Popen([sys.executable, "-I", "-S", "-c", WITNESS], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as witness:  # noqa: S603
+    command = [sys.executable, "-I", "-S", "-c", WITNESS]
+    # Without close_fds it is started by posix_spawn(). Otherwise this thread would wait for the end of a pipe that tells whether exec() failed, and a
+    # worker process that another thread forks in that moment would hold the other end open for as long as it lives.
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, close_fds=False) as witness:  # noqa: S603
         assert witness.stdin is not None
         assert witness.stdout is not None
         try:

@@ -216,9 +216,9 @@ def check_a_death_ends_the_run_with_an_error_that_tells_it(factory: Factory) -> 
 
         subject = _apart(factory)(remote(Numbers(5, item)))
         with stopping(factory, subject):
-            subject.start(2, 4)
-            stream = subject.get()
             with paced() as machine:
+                subject.start(2, 4)
+                stream = subject.get()
                 items = take(factory, stream, 2, "G13")
                 got = raised(factory, partial(next, stream), "G13", "the next() that meets a death")
                 elapsed = time.monotonic() - died[0] if died else 0.0
@@ -244,9 +244,9 @@ def check_a_death_is_noticed_though_a_child_holds_the_pipe(factory: Factory) -> 
     subject = _apart(factory)(remote(Numbers(5, item)))
     with NamedTemporaryFile("r") as note, stopping(factory, subject):
         try:
-            subject.start(1, 2)
-            stream = subject.get()
             with paced() as machine:
+                subject.start(1, 2)
+                stream = subject.get()
                 take(factory, stream, 1, "G13")
                 got = raised(factory, partial(next, stream), "G13", "next(), after a worker has died and left a child,")
                 elapsed = time.monotonic() - died[0] if died else 0.0
