@@ -33,7 +33,7 @@ MACHINES: dict[str, tuple[list[str], list[list[str]]]] = {
     "what others leave": (["nice", "-n", "19"], [["-c", BUSY]]),
     "a machine that looks away": ([], [[STUTTER]]),
 }
-"""The machines of `flake`, by turns: each shows another kind of flake."""
+"""The machines of `flake`, used one after another: each shows another kind of flake."""
 
 FLAKE_RUNS = 20
 

@@ -36,7 +36,7 @@ from ._plan import Place, Plan, Span
 from ._run import Statistics
 from ._types import Compute, EndOfStream, SequenceLike
 from ._window import RunState
-from .errors import EnqueuerError
+from .errors import EnqueuerError, WaitTimeoutError
 
 __version__ = "0.1.0"
 
@@ -54,6 +54,7 @@ __all__ = [
     "Span",
     "Statistics",
     "Stream",
+    "WaitTimeoutError",
     "WorkerInfo",
     "__version__",
     "item_rng",

@@ -3,11 +3,13 @@
 Keeps: G6 (faithful), G10 (errors as they were raised) and G12 (what can't cross is an error that says so). Knows neither processes nor pipes.
 Rules:
   1. Whatever user code does here (`__reduce__`, `__setstate__`) is caught by the caller, in the process where it happens.
-  2. An exception is made again in the worker first: one that can't be made again is found there, and its text and traceback travel instead.
+  2. An exception is made again in the worker first: one that can't be made again as it was is found there, and its text and traceback travel
+     instead. So does each member of a group, each cause and each context for itself: one that is lost does not take the others along.
 """
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import importlib
 import io
@@ -16,6 +18,7 @@ import struct
 import sys
 import traceback
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Final, Protocol, TypeVar, cast
 
 from .errors import BorderError
@@ -57,6 +60,13 @@ LINE: Final = 64
 MANY: Final = 1000
 """Parts of an item at most; other buffers stay in the pickle."""
 
+LAZILY: Final = (
+    "Open files, connections and locks where they are first needed, in the worker process, and leave them out of what __getstate__() returns"
+)
+
+DEEP: Final = 20
+"""Exceptions that one may have come from, and groups that it may be in, at most; what is before them is in the traceback."""
+
 _LENGTHS: Final = struct.Struct("<HH")
 """How a head begins: length of the name, number of parts."""
 
@@ -90,11 +100,11 @@ def kind_of(thing: object) -> str:
     return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
 
 
-def pack(thing: object) -> bytes:
+def pack(thing: object) -> memoryview:
     """Return what a compute travels as, with whatever multiprocessing knows how to send."""
     from multiprocessing.reduction import ForkingPickler
 
-    return bytes(ForkingPickler.dumps(thing))
+    return ForkingPickler.dumps(thing)
 
 
 def unpack(data: bytes | bytearray | memoryview) -> object:
@@ -107,19 +117,20 @@ class Parcel:
 
     def __init__(self, thing: object, data: bytes | None = None) -> None:
         self._thing: Final = thing
-        self._data: Final = data
+        self._data = data
 
     def __reduce__(self) -> tuple[type[Parcel], tuple[None, bytes]]:
         try:
-            return Parcel, (None, pack(self._thing))
+            return Parcel, (None, bytes(pack(self._thing)))
         except BaseException as error:
             raise BorderError(
-                f"what is to be computed with can't be pickled, which spawn and forkserver need and fork does not: {kind_of(error)}: {error}"
+                f"what is to be computed with can't be pickled, which is how it reaches a worker process: {kind_of(error)}: {error}. {LAZILY}"
             ) from error
 
     def open(self) -> object:
-        """Return what is in it."""
-        return self._thing if self._data is None else unpack(self._data)
+        """Return what is in it, once: multiprocessing keeps the parcel as long as the process lives, and must not keep the bytes in it, too."""
+        data, self._data = self._data, None
+        return self._thing if data is None else unpack(data)
 
 
 def pack_item(item: object) -> tuple[bytes, list[bytes | memoryview]]:
@@ -249,39 +260,112 @@ def pack_error(error: BaseException) -> bytes:
         text = "".join(traceback.format_exception(error))
     except BaseException:
         text = f"{kind_of(error)} (its traceback can't be formatted)\n"
-    data = _remade(error)
-    return pickle.dumps((data, kind_of(error), _said(error), text), 5)
+    return pickle.dumps((_sent(error, {}), text), 5)
 
 
 def unpack_error(message: bytes | bytearray | memoryview) -> BaseException:
-    """Return the exception, with the worker's traceback as its cause."""
-    data, name, said, text = cast("tuple[bytes | None, str, str, str]", pickle.loads(message))  # noqa: S301
-    error: BaseException | None = None
-    if data is not None:
-        try:
-            error = cast("BaseException", pickle.loads(data))  # noqa: S301
-        except BaseException:  # it could be made again in the worker, and can't be here
-            error = None
-    if error is None:  # G12
-        error = BorderError(f"an exception of type {name} was raised, which can't cross the border between two processes; it says: {said}")
+    """Return the exception. The worker's traceback is the cause of the first one, going back from it, that has none of its own."""
+    sent, text = cast("tuple[_Sent, str]", pickle.loads(message))  # noqa: S301
+    error = _arrived(sent)
+    first, known = error, {id(error)}
+    while (before := first.__cause__ or first.__context__) is not None and id(before) not in known:
+        known.add(id(before))
+        first = before
     try:
-        error.__cause__ = _Traceback(text)  # it does not survive pickling, hence only here
+        first.__cause__ = _Traceback(text)
     except BaseException:  # noqa: S110 - it refuses to have one
         pass
     return error
 
 
+@dataclass(frozen=True, slots=True)
+class _Sent:
+    """An exception under way. What pickle leaves out of it travels beside it: what it came from, and the members of a group.
+
+    Attributes:
+        data: The pickle from which it is made again; None if that failed.
+        name: The name of its type.
+        said: Its text.
+        members: Of a group: its members, and what else is in it.
+        cause: Its `__cause__`.
+        context: Its `__context__`.
+        suppresses: Its `__suppress_context__`.
+    """
+
+    data: bytes | None
+    name: str
+    said: str
+    members: tuple[_Sent, ...] | None
+    cause: _Sent | None
+    context: _Sent | None
+    suppresses: bool
+
+
+def _sent(error: BaseException, known: dict[int, BaseException]) -> _Sent:
+    """Return it with all that it came from; `known` are those on the way to it, of which none is sent again."""
+    known = {**known, id(error): error}
+
+    def before(one: BaseException | None) -> _Sent | None:
+        return None if one is None or id(one) in known or len(known) > DEEP else _sent(one, known)
+
+    name, said = kind_of(error), _said(error)
+    members, data = None, _remade(error)
+    if data is None and isinstance(error, BaseExceptionGroup) and len(known) <= DEEP:
+        group = cast("BaseExceptionGroup[BaseException]", error)
+        members = tuple(_sent(member, known) for member in group.exceptions)
+        with contextlib.suppress(BaseException):  # G10: the group as it was, though not with all of its members
+            data = pickle.dumps((type(group), group.message, dict(group.__dict__)), 5)
+    return _Sent(data, name, said, members, before(error.__cause__), before(error.__context__), error.__suppress_context__)
+
+
+def _arrived(sent: _Sent) -> BaseException:
+    """Return the exception, or in its place a `BorderError` that says what it was (G12)."""
+    error: BaseException | None = None
+    if sent.data is not None:
+        with contextlib.suppress(BaseException):  # it could be made again in the worker, and can't be here
+            made: object = pickle.loads(sent.data)  # noqa: S301
+            error = cast("BaseException", made) if sent.members is None else _group(made, [*map(_arrived, sent.members)])
+    if error is None:
+        error = BorderError(f"an exception of type {sent.name} was raised, which can't cross the border between two processes; it says: {sent.said}")
+    with contextlib.suppress(BaseException):  # it refuses to have one
+        error.__cause__ = None if sent.cause is None else _arrived(sent.cause)
+        error.__context__ = None if sent.context is None else _arrived(sent.context)
+        error.__suppress_context__ = sent.suppresses
+    return error
+
+
+def _group(made: object, members: list[BaseException]) -> BaseException:
+    kind, message, state = cast("tuple[type[BaseExceptionGroup[BaseException]], str, dict[str, object]]", made)
+    group = kind.__new__(kind, message, members)
+    group.__dict__.update(state)
+    return group
+
+
 def _remade(error: BaseException) -> bytes | None:
-    """Return the first pickle from which the exception can be made again, None if there is none."""
+    """Return the first pickle from which the exception can be made again as it was, None if there is none.
+
+    Pickle calls its class with its `args`. A class that makes a text of its argument makes one of the text then: what comes has other `args`, and
+    the exception is made again without its `__init__()`.
+    """
     for make in (lambda: error, lambda: _Bare(error)):
         try:
             data = pickle.dumps(make(), 5)
             again = pickle.loads(data)  # noqa: S301
-            if type(again) is type(error) and len(again.args) == len(error.args):
+            if type(again) is type(error) and _alike(again.args, error.args):
                 return data
         except BaseException:  # noqa: S112 - whatever its own methods raise
             continue
     return None
+
+
+def _alike(one: tuple[object, ...], other: tuple[object, ...]) -> bool:
+    """Whether two tuples of arguments are equal, or of the same pickle where they can't tell."""
+    try:
+        if one == other:
+            return True
+    except BaseException:  # noqa: S110 - arrays
+        pass
+    return pickle.dumps(one, 5) == pickle.dumps(other, 5)
 
 
 class _Bare:

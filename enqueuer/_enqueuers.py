@@ -6,13 +6,15 @@ two methods, `make_plan()` and `make_compute()`; whoever overrides them inherits
 
 from __future__ import annotations
 
+import io
 import math
 import operator
 import random
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from functools import partial
-from types import FunctionType, TracebackType
+from types import FrameType, FunctionType, GeneratorType, TracebackType
 from typing import TYPE_CHECKING, Final, Generic, Literal, NoReturn, Protocol, Self, SupportsIndex, TypeVar, cast, final, overload
 
 from ._plan import Place, Plan
@@ -157,6 +159,8 @@ class SequenceEnqueuer(ABC, Generic[T]):
             ValueError: `context` is not known here, `on_worker_death` is neither, or `max_retries` is below 0 (G23).
         """
         self.sequence: Final = sequence
+        if use_multiprocessing not in (True, False):
+            raise ArgumentTypeError(f"use_multiprocessing must be True or False, not {use_multiprocessing!r}; start() gets the number of workers")
         self.use_multiprocessing: Final = bool(use_multiprocessing)
         self._context: Final = _known(context)
         if on_worker_death not in {"raise", "retry"}:
@@ -205,6 +209,8 @@ class SequenceEnqueuer(ABC, Generic[T]):
         if old is not None:
             old.stop(0)  # G17: a failed or ended run
         plan = self.make_plan(Place() if loaded is None else loaded)
+        if plan.serial:  # one item at a time: another worker would gain nothing, and a generator may only be closed in the thread that ran it
+            workers = 1
         process = self._runtime.process()
         terms = Terms(self._runtime, self._lock, plan, self._make_engine(plan, process), workers, max_queue_size, process)
         run = self.make_run(terms)
@@ -234,8 +240,15 @@ class SequenceEnqueuer(ABC, Generic[T]):
         compute = self.make_compute()
         if not self.use_multiprocessing:
             return Threads(compute)
-        from ._processes import Processes, Workers
+        _need_processes()
+        from ._processes import Processes, Workers, start_method
 
+        module, method = _importing(), start_method(self._context).get_start_method()
+        if module and method != "fork":
+            raise StartError(
+                f"start() was called while the module {module!r} is still being imported: worker processes that are started by {method!r} need "
+                "that module, and would wait for the end of the import, which waits for them. Call start() in a function that runs after the import"
+            )
         workers = Workers(self._context, self._retries, plan.seed, seeded=plan.rotating, resend=plan.barrier)
         return Processes(compute, workers, self._runtime.lock(), process)
 
@@ -372,6 +385,8 @@ class OrderedEnqueuer(SequenceEnqueuer[T]):
             TypeError: `sequence` has no length or can't be indexed, or `seed` is no integer (G23).
         """
         super().__init__(sequence, use_multiprocessing, context=context, on_worker_death=on_worker_death, max_retries=max_retries, runtime=runtime)
+        if isinstance(sequence, type):
+            raise ArgumentTypeError(f"sequence must be an object, and {sequence.__name__!r} is a class: call it")
         for method in ("__len__", "__getitem__"):
             if not hasattr(type(sequence), method):
                 raise ArgumentTypeError(
@@ -435,9 +450,11 @@ class OrderedEnqueuer(SequenceEnqueuer[T]):
 class GeneratorEnqueuer(SequenceEnqueuer[T]):
     """Prefetch the items of an iterator, in its order, whatever the number of workers.
 
-    In thread mode one item is computed at a time, so the iterator need not be thread-safe and more workers gain nothing. In process mode
+    In thread mode one thread computes all items, however many workers are asked for, and closes the iterator: it need not be thread-safe, and may
+    use what belongs to one thread, as a connection of sqlite3 does. In process mode
     each worker iterates its own copy, and the stream takes one item from each in turn, so that it is deterministic; a worker whose copy has
-    ended is skipped. `worker_info()` tells a generator which share of the work is its own. A generator object can only be copied by a fork.
+    ended is skipped. `worker_info()` tells a generator which share of the work is its own. Whatever can be pickled is copied under every start
+    method; a generator object only by a fork.
 
     The stream ends after the last item. A callable begins anew at each `start()`, and the iterators made from it are closed when the run
     has ended; an iterator of the caller's own is never closed, and goes on where it was computed to (items computed ahead are lost).
@@ -477,11 +494,16 @@ class GeneratorEnqueuer(SequenceEnqueuer[T]):
 
         Raises:
             ValueError: `context` is not known here, or `on_worker_death` is not "raise" (G13, G23).
-            TypeError: `generator` is none of these, or `random_seed` is no integer (G23).
+            TypeError: `generator` is none of these, an open file with worker processes, or `random_seed` is no integer (G23).
         """
         super().__init__(generator, use_multiprocessing, context=context, on_worker_death=on_worker_death, max_retries=max_retries, runtime=runtime)
         if on_worker_death == "retry":
             raise ArgumentValueError('on_worker_death="retry" needs items that can be computed again; a generator cannot go back: use "raise"')
+        if use_multiprocessing and isinstance(generator, io.IOBase):
+            raise ArgumentTypeError(
+                "an open file can't be read by worker processes: they would share its position, and each would get parts of lines. "
+                "Give a function that opens it: each worker calls it for itself"
+            )
         self._open: Final = _opener(generator)
         self._foreign: Final = _is_iterator(generator)  # not ours to close
         self.random_seed: Final = _seed(random_seed, "random_seed")
@@ -495,13 +517,14 @@ class GeneratorEnqueuer(SequenceEnqueuer[T]):
     def make_compute(self) -> Compute[T]:
         """Return what asks the iterator."""
         if self.use_multiprocessing:
+            _need_processes()
             from ._processes import start_method
 
             method = start_method(self._context).get_start_method()
-            if self._foreign and method != "fork":
+            if isinstance(self.sequence, GeneratorType) and method != "fork":
                 raise StartError(
-                    f"a {type(self.sequence).__name__} can't be copied into worker processes that are started by {method!r}: "
-                    'give a callable that makes it, or context="fork"'
+                    f"a generator can't be copied into worker processes that are started by {method!r}, since nothing can pickle it: "
+                    "give the function that makes it"
                 )
             return _Copying(self._open)
         turns = self._turns if self._foreign else self._runtime.lock()  # G16: an iterator of a run's own is that run's
@@ -618,6 +641,28 @@ def _same(iterator: Iterator[T]) -> Iterator[T]:
 
 def _made(make: Callable[[], Iterable[T]]) -> Iterator[T]:
     return iter(make())
+
+
+def _need_processes() -> None:
+    """See that the system has what process mode needs, which is more than threads do."""
+    try:
+        from . import _processes  # noqa: F401  # pyright: ignore[reportUnusedImport]
+    except ImportError as error:
+        raise StartError(
+            f"worker processes need a POSIX system, as Linux and macOS are; this one has no {error.name}. Use threads: use_multiprocessing=False"
+        ) from error
+
+
+def _importing() -> str:
+    """Return the name of the module that the calling thread is in the midst of importing, "" if there is none."""
+    frame: FrameType | None = sys._getframe()  # noqa: SLF001 - CPython has no other way to look at its own stack without reading source files
+    while frame is not None:
+        if frame.f_code.co_name == "<module>":
+            name = f"{frame.f_globals.get('__name__')}"
+            if getattr(getattr(sys.modules.get(name), "__spec__", None), "_initializing", False):
+                return name
+        frame = frame.f_back
+    return ""
 
 
 def _known(context: BaseContext | str | None) -> BaseContext | str | None:

@@ -41,6 +41,7 @@ from ._border import (
     COMPUTE,
     HEADER,
     LARGE,
+    LAZILY,
     REQUEST,
     Kind,
     Parcel,
@@ -68,6 +69,7 @@ if TYPE_CHECKING:
 __all__ = ["Processes", "Workers", "start_method"]
 
 T = TypeVar("T")
+R = TypeVar("R")
 
 PATIENCE: Final = 1.0
 """Seconds that a worker process gets to exit once nobody needs it any more; then it is killed."""
@@ -144,6 +146,54 @@ class _MakesProcess(Protocol):
     def __call__(self, *, target: object, args: tuple[object, ...], name: str, daemon: bool) -> BaseProcess: ...
 
 
+class _Incoming:
+    """The receiving end of a pipe, message by message. One thread uses it; parent and worker have the same."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd: Final = fd
+        self._rest = bytearray()
+
+    def receive(self, wait: Callable[[], None], ended: Callable[[], Exception]) -> tuple[int, memoryview]:
+        """Return the kind and the content of the next message. A long one is copied once, however long it is.
+
+        `wait` is called where nothing has arrived yet, which a pipe that blocks never says; `ended` returns what is raised at the end.
+        """
+        data, self._rest = self._rest, bytearray()
+        while True:
+            if len(data) >= HEADER.size:
+                length, kind = HEADER.unpack_from(data)
+                goal = HEADER.size + length
+                if len(data) >= goal:
+                    self._rest = data[goal:]
+                    return kind, memoryview(data)[HEADER.size : goal]
+                if goal - len(data) > CHUNK:
+                    return kind, self._fill(data, goal, wait, ended)[HEADER.size :]
+            data += _read(partial(os.read, self._fd, CHUNK), wait, ended)
+
+    def _fill(self, data: bytearray, goal: int, wait: Callable[[], None], ended: Callable[[], Exception]) -> memoryview:
+        """Read a long message to its end; a very long one into memory that the system has back when it is dropped."""
+        have = len(data)
+        view = memoryview(bytearray(goal) if goal < OWN else mmap(-1, goal, MAP_PRIVATE | MAP_ANONYMOUS))
+        view[:have] = data
+        while have < goal:
+            have += _read(partial(os.readv, self._fd, [view[have:]]), wait, ended)
+        return view
+
+
+def _read(read: Callable[[], R], wait: Callable[[], None], ended: Callable[[], Exception]) -> R:
+    """Return what `read()` returns once there is something."""
+    while True:
+        try:
+            if chunk := read():
+                return chunk
+        except BlockingIOError:
+            wait()
+            continue
+        except OSError:  # it was closed, or reset
+            pass
+        raise ended()
+
+
 @final
 class _Worker:
     """One worker process and the pipe to it. Used by one thread, `kill()` apart."""
@@ -164,7 +214,7 @@ class _Worker:
         self._wait: Final = None if self._pidfd >= 0 else GLANCE * 1000
         self._read.register(fd, select.POLLIN)
         self._write.register(fd, select.POLLOUT)
-        self._rest = bytearray()
+        self._incoming: Final = _Incoming(fd)
         self.begun: list[tuple[int, int]] = []  # what it was sent and has not answered: epoch and index
         self.slots: list[Slot | None] = []  # what it was given for each of them
         self._known: set[Slot] = set()  # whose files it has
@@ -234,15 +284,16 @@ class _Worker:
 
     # messages
 
-    def send(self, data: bytes) -> None:
-        """Send messages. That the process is dead is found out by `receive()`, which first reads what it has still answered."""
-        view = memoryview(data)
+    def send(self, *parts: bytes | memoryview) -> None:
+        """Send messages, in parts. That the process is dead is found out by `receive()`, which first reads what it has still answered."""
         with contextlib.suppress(OSError, _Died):
-            while view:
-                try:
-                    view = view[_write(self._fd, view) :]
-                except BlockingIOError:
-                    self._await(self._write)
+            for part in parts:
+                left = memoryview(part)
+                while left:
+                    try:
+                        left = left[_write(self._fd, left) :]
+                    except BlockingIOError:
+                        self._await(self._write)
 
     def answer(self) -> tuple[int, memoryview, Slot | None]:
         """Return the answer to the first of what was begun, and the slot that went with it, or raise `_Died`."""
@@ -254,44 +305,7 @@ class _Worker:
 
     def receive(self) -> tuple[int, memoryview]:
         """Return the next message, or raise `_Died`."""
-        data, self._rest = self._rest, bytearray()
-        while True:
-            if len(data) >= HEADER.size:
-                length, kind = HEADER.unpack_from(data)
-                goal = HEADER.size + length
-                if len(data) >= goal:
-                    self._rest = data[goal:]
-                    return kind, memoryview(data)[HEADER.size : goal]
-                if goal - len(data) > CHUNK:
-                    return kind, self._fill(data, goal)[HEADER.size :]
-            try:
-                chunk = os.read(self._fd, CHUNK)
-            except BlockingIOError:
-                self._await(self._read)
-                continue
-            except OSError:
-                chunk = b""
-            if not chunk:
-                raise self._death()
-            data += chunk
-
-    def _fill(self, data: bytearray, goal: int) -> memoryview:
-        """Read a long message to its end, without copying it again; a very long one into memory that the system has back when it is dropped."""
-        have = len(data)
-        view = memoryview(bytearray(goal) if goal < OWN else mmap(-1, goal, MAP_PRIVATE | MAP_ANONYMOUS))
-        view[:have] = data
-        while have < goal:
-            try:
-                count = os.readv(self._fd, [view[have:]])
-            except BlockingIOError:
-                self._await(self._read)
-                continue
-            except OSError:
-                count = 0
-            if not count:
-                raise self._death()
-            have += count
-        return view
+        return self._incoming.receive(partial(self._await, self._read), self._death)
 
     def _await(self, calls: _Calls) -> None:
         """Wait until the pipe is of use; raise `_Died` if the process is dead and all that it wrote was read: what is left is torn (rule 2)."""
@@ -361,7 +375,7 @@ def _drop(fd: int, private: set[int]) -> None:
 
 def _how(exitcode: int | None) -> str:
     if exitcode is None:
-        return "died, and its exit code can't be known"
+        return "died, and something else in this process has reaped it, so that its exit code is unknown,"
     if exitcode >= 0:
         return f"exited with code {exitcode}"
     try:
@@ -384,7 +398,7 @@ class Processes(Generic[T]):
         self._count = 0  # workers of the run; written by open()
         self._ahead: Callable[[int], list[tuple[int, int]]] = _none  # written by open() and close()
         self._state = 0  # version of the compute; written in turns, before any item that it is for
-        self._data = b""  # the compute of that version
+        self._data: bytes | memoryview = b""  # the compute of that version
         self._workers: Final[dict[int, _Worker]] = {}  # guarded by _lock
         self._stock: Stock | None = None  # written by _share() and close(); what is in it is guarded by _lock
         self._large = False  # whether an item has been large; only ever set
@@ -410,8 +424,7 @@ class Processes(Generic[T]):
                 data = pack(self._compute)
             except BaseException as error:
                 raise BorderError(
-                    f"after on_epoch_end() the sequence is sent to the worker processes, and can't be pickled ({kind_of(error)}: {error}): "
-                    "make it picklable, or do without the hook"
+                    f"after on_epoch_end() the sequence is sent to the worker processes, and can't be pickled ({kind_of(error)}: {error}). {LAZILY}"
                 ) from error
             self._state, self._data = self._state + 1, data
         return length
@@ -435,7 +448,7 @@ class Processes(Generic[T]):
                 if not one.ready:
                     self._await(one)
                 if one.state != self._state:
-                    one.send(HEADER.pack(len(self._data), Kind.STATE) + self._data)
+                    one.send(HEADER.pack(len(self._data), Kind.STATE), self._data)
                     one.state = self._state
                 if not one.begun:
                     self._ask(one, lost or [(epoch, index)])
@@ -676,8 +689,8 @@ def _undecided() -> Generator[None]:
 
 @contextlib.contextmanager
 def _uninterrupted() -> Generator[None]:
-    """Keep Ctrl-C away from a process that has not yet said what is to become of it."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    """Keep Ctrl-C and SIGTERM away from a process that has not yet said what is to become of them."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
     try:
         yield
     finally:
@@ -708,7 +721,9 @@ def serve(
     _sow(orders.random_seed)  # what was opened may have imported numpy
     try:
         answers.send(Kind.READY, b"", [])
-        _Serving(compute, answers, tables, orders).run()
+        serving = _Serving(compute, answers, tables, orders)
+        del compute  # the first version, which is there until the next one comes
+        serving.run()
     except (BrokenPipeError, ConnectionResetError):
         pass  # the run was stopped, and nobody waits for the answer
     finally:
@@ -717,7 +732,7 @@ def serve(
 
 class _Serving:
     def __init__(self, compute: Compute[object], answers: _Answers, tables: Callable[[], Desk] | None, orders: _Orders) -> None:
-        self._compute = compute
+        self._compute: Compute[object] | None = compute  # None while the next one is on its way, and if it is broken
         self._answers: Final = answers
         self._tables = tables
         self._desk: Desk | None = None
@@ -728,8 +743,11 @@ class _Serving:
     def run(self) -> None:
         current.set(self._here)
         pid = os.getpid()
-        while (message := self._answers.receive()) is not None:
-            kind, data = message
+        while True:
+            try:
+                kind, data = self._answers.incoming.receive(_nothing, EOFError)
+            except EOFError:
+                return
             if kind == Kind.STATE:
                 self._renew(data)
                 continue
@@ -743,9 +761,11 @@ class _Serving:
                 sys.stdout.flush()
                 os._exit(0)
 
-    def _renew(self, data: bytes) -> None:
+    def _renew(self, data: memoryview) -> None:
+        """Have the next version of the compute. The one before goes first: there may not be room for both."""
+        self._compute = self._broken = None
         try:
-            self._compute, self._broken = cast("Compute[object]", unpack(data)), None
+            self._compute = cast("Compute[object]", unpack(data))
         except BaseException as error:  # told with the next item
             self._broken = error
 
@@ -756,6 +776,7 @@ class _Serving:
             if self._broken is not None:
                 raise BorderError(f"what on_epoch_end() made of the sequence can't be unpickled in a worker process: {self._broken!r}")  # G12
             here.epoch, here.index = epoch, index
+            assert self._compute is not None
             item = self._compute.item(self._number, epoch, index)
             try:
                 head, parts = pack_item(item)
@@ -798,7 +819,7 @@ class _Answers:
         self._fd: Final = fd
         os.set_blocking(fd, True)
         self._own: Final = identity(fd)
-        self._rest = b""
+        self.incoming: Final = _Incoming(fd)
 
     def send(self, kind: Kind, head: bytes, parts: list[bytes | memoryview]) -> None:
         """Send an answer. A descriptor that an item has closed may be another file by now: that one is left alone."""
@@ -812,26 +833,14 @@ class _Answers:
             while view:
                 view = view[os.write(self._fd, view) :]
 
-    def receive(self) -> tuple[int, bytes] | None:
-        """Return the next message, None if there will be none."""
-        data = self._rest
-        while len(data) < HEADER.size or len(data) < HEADER.size + HEADER.unpack_from(data)[0]:
-            wanted = HEADER.size + HEADER.unpack_from(data)[0] - len(data) if len(data) >= HEADER.size else 0
-            chunk = os.read(self._fd, max(CHUNK, wanted))
-            if not chunk:
-                return None
-            data += chunk
-        length, kind = HEADER.unpack_from(data)
-        self._rest = data[HEADER.size + length :]
-        return kind, data[HEADER.size : HEADER.size + length]
-
 
 def _settle(lifeline: int) -> None:
     """Have signals as a worker should, and end when the parent does (rule 5)."""
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGINT, _nothing)  # Ctrl-C is the parent's; SIG_IGN would be inherited by what items start
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    signal.signal(signal.SIGTERM, _nothing)  # which a scheduler sends to every process of a job, so that the parent can save its state
+    os.register_at_fork(before=_hold_sigterm, after_in_parent=_release_sigterm, after_in_child=_terminable)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})
     if hasattr(signal, "SIGIO"):
         signal.signal(signal.SIGIO, signal.SIG_DFL)  # which ends the process, also one that holds the GIL
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGIO})
@@ -842,6 +851,25 @@ def _settle(lifeline: int) -> None:
             os._exit(1)
     else:
         threading.Thread(target=_watch, args=(lifeline,), daemon=True).start()
+
+
+_masks: Final = threading.local()
+"""The signals that the thread which forks had blocked before."""
+
+
+def _hold_sigterm() -> None:
+    """Block SIGTERM while an item forks: a child that gets it before it has its default again would ignore it."""
+    _masks.before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+
+
+def _release_sigterm() -> None:
+    signal.pthread_sigmask(signal.SIG_SETMASK, _masks.before)
+
+
+def _terminable() -> None:
+    """Let SIGTERM end what an item forks, as multiprocessing relies on."""
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    _release_sigterm()
 
 
 def _bind(lifeline: int, pid: int) -> bool:

@@ -129,7 +129,9 @@ CONTRACT: Final = (
             "An exception raised by an item reaches a consumer at that item's rank, after every earlier item: original type and "
             "arguments, and the worker's traceback, whatever the type (`SystemExit`, `KeyboardInterrupt`, `queue.Empty`, …; "
             "`StopIteration` as the `RuntimeError` that a generator makes of it). The first failing rank wins; exactly one stream "
-            "raises, the others end; the run is over when it is delivered, and `statistics()` keeps the error."
+            "raises, the others end; the run is over when it is delivered, and `statistics()` keeps the error. A group keeps its members; "
+            "one that can't cross the border between two processes is replaced by an error that names it. What an error came from "
+            "(`__cause__`, `__context__`, notes) crosses it as far as pickle can."
         ),
     ),
     Clause(

@@ -38,7 +38,7 @@ settings.register_profile("any machine", deadline=None, suppress_health_check=[H
 settings.load_profile("any machine")
 
 SKIPPED: Final[list[str]] = []
-"""What was skipped in this session, and why."""
+"""The tests that this session skipped, with the reasons."""
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import queue
 import random
@@ -409,3 +410,12 @@ def stalls(file, worker):
         if info.worker == worker and number == 1:
             waits_for(file, 0)
         yield info.worker, number
+
+
+def terminates_a_child(index):
+    """Return how a child ended that was forked here and then terminated, as multiprocessing does it."""
+    child = multiprocessing.get_context("fork").Process(target=time.sleep, args=(FOR_EVER,))
+    child.start()
+    child.terminate()
+    child.join()
+    return child.exitcode

@@ -105,6 +105,73 @@ def test_an_exception_that_cannot_be_made_again_arrives_as_an_error_that_names_i
     assert "what it said" in str(again)
 
 
+class Worded(Exception):
+    def __init__(self, path) -> None:
+        super().__init__(f"cannot read {path}")
+        self.path = path
+
+
+class WithoutEquals:
+    """Can't tell whether another one is equal, and says no."""
+
+
+@pytest.mark.parametrize("argument", ["img0.png", np.arange(3), WithoutEquals()], ids=["text", "array", "object"])
+def test_an_exception_is_made_again_as_it_was_and_not_anew(argument) -> None:
+    error = Worded(argument)
+    again = unpack_error(pack_error(error))
+    assert type(again) is Worded
+    assert again.args == error.args
+    assert type(again.path) is type(error.path)
+    plain = unpack_error(pack_error(ValueError(argument)))
+    assert type(plain) is ValueError
+    assert type(plain.args[0]) is type(argument)
+
+
+def test_a_group_keeps_the_members_that_can_be_made_again_and_names_the_others() -> None:
+    inner = ExceptionGroup("inner", [Worded("a"), Unmakable("b")])
+    inner.add_note("where it was")
+    again = unpack_error(pack_error(ExceptionGroup("outer", [ValueError(1), inner])))
+    assert type(again) is ExceptionGroup
+    assert again.message == "outer"
+    first, second = again.exceptions
+    assert (type(first), first.args) == (ValueError, (1,))
+    assert (type(second), second.message, second.__notes__) == (ExceptionGroup, "inner", ["where it was"])
+    assert second.exceptions[0].args == ("cannot read a",)
+    assert isinstance(second.exceptions[1], BorderError)
+    assert "Unmakable" in str(second.exceptions[1])
+
+
+def test_what_an_exception_came_from_arrives_too_and_the_traceback_is_before_the_first() -> None:
+    try:
+        try:
+            try:
+                raise KeyError("first")
+            except KeyError:
+                raise Unmakable("second")  # noqa: B904 - its context, not its cause
+        except Unmakable as second:
+            raise Worded("third") from second
+    except Worded as error:
+        again = unpack_error(pack_error(error))
+    assert again.__suppress_context__
+    assert isinstance(again.__cause__, BorderError)
+    first = again.__cause__.__context__
+    assert (type(first), first.args) == (KeyError, ("first",))
+    assert "test_what_an_exception_came_from" in str(first.__cause__)
+
+
+def test_an_exception_that_came_from_itself_or_from_very_many_arrives() -> None:
+    error = last = ValueError(0)
+    for number in range(1, 2000):
+        last.__context__ = ValueError(number)
+        last = last.__context__
+    assert unpack_error(pack_error(error)).args == (0,)
+    one, other = ValueError(1), ValueError(2)
+    one.__cause__, other.__cause__ = other, one
+    again = unpack_error(pack_error(one))
+    assert again.args == (1,)
+    assert again.__cause__.args == (2,)
+
+
 def test_notes_survive() -> None:
     error = ValueError("a")
     error.add_note("where it was")

@@ -1,6 +1,7 @@
 """What may be given to a `GeneratorEnqueuer` in thread mode, and how often it can be had (G2, G5, G11, G17)."""
 
 import threading
+from itertools import islice
 
 import pytest
 from pacing import LIMIT
@@ -68,6 +69,27 @@ def test_a_generator_function_begins_anew_and_a_generator_goes_on() -> None:
 
 def test_the_caller_is_never_asked_for_more_than_one_item_at_a_time() -> None:
     assert all_of(OneAtATime(2000), workers=8, size=20) == list(range(2000))
+
+
+def test_one_thread_runs_a_generator_and_closes_it_however_many_workers_there_are() -> None:
+    """Connections of sqlite3 refuse to be used, and to be closed, in another thread than their own."""
+    threads: list[set[int]] = []
+
+    def numbers():
+        threads.append({threading.get_ident()})
+        try:
+            for number in range(100):
+                threads[-1].add(threading.get_ident())
+                yield number
+        finally:
+            threads[-1].add(threading.get_ident())
+
+    for count in (0, 20, 100):
+        with GeneratorEnqueuer(numbers) as enqueuer:
+            enqueuer.start(4, 3)
+            assert list(islice(enqueuer.get(timeout=LIMIT), count)) == [*range(count)]
+    assert [len(idents) for idents in threads] == [1] * len(threads)
+    assert len(threads) >= 2  # without a next() it may not have begun
 
 
 def test_random_seed_is_the_root_of_the_items_seeds_and_nothing_else() -> None:

@@ -206,7 +206,7 @@ class Other(OrderedEnqueuer):
 
 
 FOR_EVER = "threading.Event().wait()"
-"""As long as the kit may wait on the slowest machine. Whoever watches kills it."""
+"""As long as the kit may wait on the slowest machine. The kit kills it."""
 
 
 @pytest.fixture
@@ -652,7 +652,7 @@ def test_whoever_ends_the_command_ends_its_checks(number, tmp_path) -> None:
         process.kill()
         process.communicate()
     assert process.returncode == (130 if number == signal.SIGINT else -number)
-    assert wait_for(lambda: not any(living(judge.pid) for judge in judges))  # whoever is to reap them may take its time
+    assert wait_for(lambda: not any(living(judge.pid) for judge in judges))  # their parent may reap them late
 
 
 def test_a_semaphore_that_is_used_is_nobodys_left_over(multiprocessings_own) -> None:

@@ -141,6 +141,33 @@ def test_ctrl_c_reaches_a_consumer_that_waits_and_nothing_is_lost(group, method,
 
 
 @methods
+def test_sigterm_to_a_whole_job_leaves_the_workers_to_a_program_that_handles_it(method, tmp_path) -> None:
+    """G22: a scheduler gives it to every process, and then the program saves what it needs."""
+    body = f"""
+        import signal
+        signal.signal(signal.SIGTERM, lambda *_: say("told"))
+        enqueuer = OrderedEnqueuer(Gated({str(tmp_path)!r}, {{2, 4}}), True, context={method!r})
+        enqueuer.start(3, 6)
+        while reached({str(tmp_path)!r}) < 2:
+            time.sleep(0.001)
+        begun(enqueuer, 4)
+        say("ready")
+        while not os.path.exists({str(tmp_path / "open")!r}):
+            time.sleep(0.001)
+        assert [item[0] for item, _ in zip(enqueuer.get(), range(150))] == [*range(100), *range(50)]
+        assert enqueuer.stop()
+        say("all")
+    """
+    with Script(tmp_path, body) as script:
+        script.reads("ready")
+        os.killpg(script.process.pid, signal.SIGTERM)
+        script.reads("told")
+        (tmp_path / "open").touch()
+        script.reads("all")
+        assert script.ends() == (0, "", "")
+
+
+@methods
 def test_ctrl_c_to_the_group_while_workers_come_up_costs_none_of_them(method, tmp_path, request) -> None:
     """G22: whatever they are doing on their way to their first item."""
     if method == "forkserver":  # not strict: the interrupt may come too late

@@ -119,11 +119,30 @@ def test_a_generator_object_cant_be_copied_otherwise_and_the_error_says_what_to_
     """G12, G18."""
     own = (number for number in range(3))
     enqueuer = generator(own, context=method)
-    with pytest.raises(StartError, match=r"callable.*fork"):
+    with pytest.raises(StartError, match="give the function that makes it"):
         enqueuer.start(2, 2)
     assert not enqueuer.is_running()
     assert enqueuer.stop()
     assert list(own) == [0, 1, 2]
+
+
+@methods
+def test_an_iterator_that_can_be_pickled_is_copied_by_every_start_method(method) -> None:
+    """Each worker has all its items; the host's own does not move."""
+    own = iter([0, 1, 2])
+    with generator(own, context=method) as enqueuer:
+        enqueuer.start(2, 2)
+        assert list(enqueuer.get(timeout=LIMIT)) == [0, 0, 1, 1, 2, 2]
+    assert list(own) == [0, 1, 2]
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+def test_an_open_file_is_refused_since_workers_would_tear_its_lines(method) -> None:
+    """G23."""
+    with open(__file__) as file:  # noqa: PTH123
+        with pytest.raises(TypeError, match="Give a function that opens it"):
+            generator(file, context=method)
+        assert file.readline()
 
 
 @methods

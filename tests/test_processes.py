@@ -8,6 +8,7 @@ import os
 import random
 import resource
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
@@ -19,12 +20,15 @@ from pathlib import Path
 
 import numpy as np
 import process_items as work
+import psutil
 import pytest
 from pacing import LIMIT, at_most, wait_for
 from process_helpers import METHODS, children, descriptors, living
 from process_items import ERRORS, Hooked, Items, stops
 
 from enqueuer import GeneratorEnqueuer, OrderedEnqueuer, RunState
+from enqueuer._border import HEADER, Kind
+from enqueuer._processes import _Incoming
 from enqueuer.errors import BorderError, StartError, WorkerDiedError
 from enqueuer.testing.pace import paced
 
@@ -345,6 +349,105 @@ def test_what_an_item_raises_arrives_at_its_rank(name, method) -> None:
         assert "in raises" in str(told)
         if isinstance(caught.value, BorderError):
             assert any(kind.__name__ in str(caught.value) for kind in (work.Unpicklable, work.UnpicklableThere))
+
+
+class Holding:
+    """Holds some data, which its hook changes, and says how much memory its process has of its own."""
+
+    def __init__(self, size) -> None:
+        self.data = np.ones(size, np.uint8)
+        self.epoch = 0
+
+    def __len__(self) -> int:
+        return 2
+
+    def __getitem__(self, index) -> tuple[int, int, int]:
+        return self.epoch, int(self.data[-1]), psutil.Process().memory_full_info().uss
+
+    def on_epoch_end(self) -> None:
+        self.epoch += 1
+        self.data += 1
+
+
+@pytest.mark.deep
+@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+def test_a_worker_has_the_sequence_once_also_after_a_hook(method) -> None:
+    """The worker drops the bytes that have arrived, and the version before."""
+    uses = {}
+    for size in (1, 64 << 20):
+        with processes(Holding(size), context=method) as enqueuer:
+            enqueuer.start(1, 1)
+            items = taken(enqueuer, 6)
+        assert [item[:2] for item in items] == [(epoch, epoch + 1) for epoch in range(3) for _ in range(2)]
+        uses[size] = [use for _, _, use in items]
+    for small, large in zip(*uses.values(), strict=True):
+        assert large - small < 1.25 * (64 << 20)
+
+
+def test_a_long_message_costs_what_its_length_does() -> None:
+    """A hook that leaves 128 MiB to send took half a minute, as each part of it that came was joined to all that had come before."""
+
+    def cost(size, read):
+        here, there = socket.socketpair()
+        with here, there:
+            sender = threading.Thread(target=there.sendall, args=(HEADER.pack(size, Kind.STATE) + bytes(size),))
+            sender.start()
+            begun = time.thread_time()
+            read(here, size)
+            used = time.thread_time() - begun
+            sender.join()
+        return used
+
+    def once(pipe, size):
+        view = memoryview(bytearray(HEADER.size + size))
+        while view:
+            view = view[pipe.recv_into(view) :]
+
+    def message(pipe, size):
+        kind, data = _Incoming(pipe.fileno()).receive(lambda: None, EOFError)
+        assert (kind, len(data)) == (Kind.STATE, size)
+
+    size = 32 << 20
+    least = min(cost(size, once) for _ in range(3))
+    assert min(cost(size, message) for _ in range(3)) < 8 * least
+
+
+LIBRARY = """
+import sys
+from enqueuer import OrderedEnqueuer
+
+class Batch:
+    def __init__(self, index):
+        self.index = index
+
+class Data:
+    def __len__(self):
+        return 4
+    def __getitem__(self, index):
+        return Batch(index)
+
+with OrderedEnqueuer(Data(), True, context=sys.argv[1]) as enqueuer:
+    enqueuer.start(2)
+    print([item.index for _, item in zip(range(4), enqueuer.get())])
+"""
+
+
+@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+def test_a_start_in_the_midst_of_an_import_says_what_to_do(method, tmp_path) -> None:
+    """G18: it hung. What a worker process needs of that module it can't have before the import has ended, which waits for the worker."""
+    (tmp_path / "library.py").write_text(LIBRARY)
+    (tmp_path / "main.py").write_text('if __name__ == "__main__":\n    import library\n')
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
+    command = [sys.executable, "-W", "error", str(tmp_path / "main.py"), method]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=LIMIT, check=False)
+    assert done.returncode == 1
+    assert "StartError: start() was called while the module 'library' is still being imported" in done.stderr
+
+
+def test_what_an_item_forks_ends_at_sigterm_though_its_worker_does_not() -> None:
+    with processes(Items(2, work.terminates_a_child)) as enqueuer:
+        enqueuer.start(1, 1)
+        assert taken(enqueuer, 2) == [-signal.SIGTERM] * 2
 
 
 def test_the_arguments_and_attributes_of_an_exception_arrive_too() -> None:

@@ -1,6 +1,9 @@
 """Starting: what it gives back when it fails, and who may race it (G17, G18, G23)."""
 
+import subprocess
+import sys
 import threading
+from pathlib import Path
 from typing import Final
 
 import pytest
@@ -10,6 +13,8 @@ from enqueuer import GeneratorEnqueuer, OrderedEnqueuer, Plan, RunState, Sequenc
 from enqueuer._runtime import REAL
 from enqueuer.errors import RunningError, StartError
 from enqueuer.testing.subject import Gate, Numbers
+
+ROOT = Path(__file__).parents[1]
 
 
 class Refusing:
@@ -229,3 +234,57 @@ def test_a_timeout_of_any_size_is_a_number_of_seconds() -> None:
         assert next(enqueuer.get(timeout=10**400)) == 1
         with pytest.raises(ValueError, match="timeout"):
             enqueuer.get(timeout=-(10**400))
+
+
+@pytest.mark.parametrize("make", [lambda: OrderedEnqueuer([1], 4), lambda: OrderedEnqueuer(list), lambda: GeneratorEnqueuer([1], 2)])
+def test_a_number_for_a_mode_and_a_class_for_a_sequence_are_refused(make):
+    """G23."""
+    with pytest.raises(TypeError, match=r"use_multiprocessing must be True or False, not|is a class: call it"):
+        make()
+
+
+ELSEWHERE = """
+import os, select, signal, socket, sys
+for name in ("fcntl", "resource", "pwd", "grp", "termios"):
+    sys.modules[name] = None
+for module, names in (
+    (os, ("fork", "register_at_fork", "pidfd_open", "memfd_create", "sched_getaffinity")),
+    (select, ("poll",)),
+    (signal, ("SIGKILL", "SIGIO", "SIGALRM", "SIGUSR1", "pthread_sigmask", "pidfd_send_signal", "setitimer")),
+    (socket, ("AF_UNIX", "SCM_RIGHTS", "socketpair")),
+):
+    for name in names:
+        if hasattr(module, name):
+            delattr(module, name)
+from enqueuer import GeneratorEnqueuer, OrderedEnqueuer
+
+class Hooked(list):
+    def on_epoch_end(self):
+        self.append(len(self))
+
+with OrderedEnqueuer(Hooked([0, 1]), shuffle=True, seed=3) as enqueuer:
+    enqueuer.start(3, 4)
+    items = enqueuer.get(timeout=LIMIT)
+    assert sorted(next(items) for _ in range(2)) == [0, 1]
+    assert sorted(next(items) for _ in range(3)) == [0, 1, 2]
+    state = enqueuer.state_dict()
+with GeneratorEnqueuer(range(5)) as enqueuer:
+    enqueuer.start(2)
+    assert list(enqueuer.get()) == [0, 1, 2, 3, 4]
+for enqueuer in (OrderedEnqueuer([1], True), GeneratorEnqueuer([1], True)):
+    try:
+        enqueuer.start()
+    except RuntimeError as error:
+        print(type(error).__name__, error)
+    assert not enqueuer.is_running()
+"""
+
+
+def test_thread_mode_needs_no_posix_system_and_process_mode_says_that_it_does():
+    """G18."""
+    text = ELSEWHERE.replace("LIMIT", f"{LIMIT}")
+    done = subprocess.run([sys.executable, "-W", "error", "-c", text], cwd=ROOT, capture_output=True, text=True, timeout=LIMIT, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == [done.stdout.splitlines()[0]] * 2
+    assert done.stdout.startswith("StartError worker processes need a POSIX system")
+    assert "Use threads" in done.stdout

@@ -305,10 +305,10 @@ class _Telling(_Worker):  # type: ignore[misc]  # pyright: ignore[reportGeneralT
         self.recorder.add(self.number, "begin", tuple(each for place in places for each in place))
         super().begin(places, slots)
 
-    def send(self, data: bytes) -> None:
-        if HEADER.unpack_from(data)[1] == Kind.STATE:
+    def send(self, *parts: bytes | memoryview) -> None:
+        if HEADER.unpack_from(parts[0])[1] == Kind.STATE:
             self.recorder.add(self.number, "send")
-        super().send(data)
+        super().send(*parts)
 
     def receive(self) -> tuple[int, memoryview]:
         place = self.begun[0] if self.begun else ()

@@ -27,7 +27,7 @@ from .._plan import item_seed as seed_of
 from .._processes import Processes, Workers, _Died, _Worker
 from .._run import Run, Terms
 from .._shared import Slot
-from .._types import Compute, Engine, Lock, Parker, Process
+from .._types import Compute, EndOfStream, Engine, Lock, Parker, Process
 from .._window import NOTHING, Window
 from ..errors import BorderError, WorkerDiedError
 from .subject import Factory, MakeGenerator, MakeOrdered, MakeOrderedOf, processes
@@ -483,6 +483,32 @@ class BorderWithoutNames(Engines[T]):
             raise BorderError("something could not cross the border") from None
 
 
+class MadeAgain(Engines[T]):
+    """An error is made again from its `args`."""
+
+    def item(self, worker: int, epoch: int, index: int, /) -> T | None:
+        try:
+            return super().item(worker, epoch, index)
+        except EndOfStream:
+            raise
+        except Exception as error:
+            try:
+                again = type(error)(*error.args)
+            except TypeError:
+                raise error from error.__cause__
+            raise again from error.__cause__
+
+
+class GroupsLost(Engines[T]):
+    """A group with a member that can't cross the border does not cross it."""
+
+    def item(self, worker: int, epoch: int, index: int, /) -> T | None:
+        try:
+            return super().item(worker, epoch, index)
+        except ExceptionGroup as group:
+            raise BorderError("a group of errors could not cross the border") from group
+
+
 class LeftOutAtTheBorder(Engines[T]):
     """What can't cross the border is left out, and nobody is told."""
 
@@ -911,6 +937,8 @@ TWINS: Final = (
     _window("G10", ErrorEarly, "next() raised"),
     _run("G10", StopIterationEndsTheStream, "arrived as StopIteration()"),
     _window("G10", FirstErrorInTime, "KeyError('rank 2') arrived"),
+    _engine("G10", MadeAgain, "arrived as Worded('cannot read cannot read img0.png')"),
+    _engine("G10", GroupsLost, "another error arrived as BorderError"),
     _face("G11", ErrorsBetweenEpochsSwallowed, "between epochs arrived as None"),
     _face("G11", EmptyIsOne, "an empty sequence gave None"),
     _run("G11", ErrorsEndTheStream, "a generator's error arrived as StopIteration()"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+import threading
 import traceback
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
@@ -20,6 +21,21 @@ class TwoArguments(Exception):  # noqa: N818 - for checks only
     def __init__(self, left: str, right: int) -> None:
         super().__init__(left)
         self.right = right
+
+
+class Worded(Exception):  # noqa: N818 - the same
+    """An exception that makes its text of its argument, and would do so again if it were called with its `args`."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(f"cannot read {path}")
+
+
+class Bound(Exception):  # noqa: N818 - the same
+    """An exception that can't leave its process: it holds a lock."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.lock = threading.Lock()
 
 
 def _failing(factory: Factory, error: BaseException, at: int, length: int = 8) -> GeneratorLike[object]:
@@ -61,6 +77,24 @@ def check_an_error_of_an_empty_queue_arrives_too(factory: Factory) -> None:
 def check_an_error_with_a_constructor_of_its_own_arrives_too(factory: Factory) -> None:
     """G10: that can't be called with the error's `args`."""
     _arrive(factory, TwoArguments("l", 4))
+
+
+def check_an_error_that_words_its_text_arrives_as_it_was(factory: Factory) -> None:
+    """G10: once, not made again from what it had made."""
+    _arrive(factory, Worded("img0.png"))
+
+
+def check_a_group_of_errors_arrives_as_one(factory: Factory) -> None:
+    """G10: though one of its members can't cross the border between two processes: `except*` finds the others."""
+    subject = _failing(factory, ExceptionGroup("two", [ValueError("a", 2), Bound("b")]), 3)
+    with stopping(factory, subject):
+        subject.start(3, 6)
+        stream = subject.get()
+        take(factory, stream, 3, "G10")
+        got = raised(factory, partial(next, stream), "G10", "the next() that meets a group of errors")
+        rest = cast("ExceptionGroup[Exception]", got).split(ValueError)[0] if isinstance(got, ExceptionGroup) else None
+        found = None if rest is None else rest.exceptions[0].args
+        promise(found == ("a", 2), "G10", f"a group of a ValueError and another error arrived as {got!r}")
 
 
 def check_a_run_is_over_when_its_error_was_delivered(factory: Factory) -> None:
@@ -200,6 +234,8 @@ CHECKS: Final = (
     Check("G10", check_an_error_that_would_end_a_thread_arrives_too),
     Check("G10", check_an_error_of_an_empty_queue_arrives_too),
     Check("G10", check_an_error_with_a_constructor_of_its_own_arrives_too),
+    Check("G10", check_an_error_that_words_its_text_arrives_as_it_was),
+    Check("G10", check_a_group_of_errors_arrives_as_one),
     Check("G10", check_a_run_is_over_when_its_error_was_delivered),
     Check("G10", check_an_error_says_where_it_was_raised),
     Check("G10", check_stop_iteration_from_an_item_is_a_runtime_error),

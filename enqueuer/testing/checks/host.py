@@ -32,7 +32,7 @@ KEPT: Final[list[object]] = []
 """What a body wants to be there until its process ends."""
 
 LIFE: Final = 600
-"""Seconds after which such a process ends itself: whoever checks it was killed, or would have ended it long before."""
+"""Seconds after which such a process ends itself: the check's own process was killed, or would have ended it long before."""
 
 
 class Host:
@@ -60,7 +60,7 @@ class Host:
                     break
             return len(self.pids) >= pids
 
-        return patiently(told, LIMIT)  # whoever hangs later is not judged by how it begins
+        return patiently(told, LIMIT)  # a subject that hangs later is not judged by how it begins
 
     def ends(self, how: int = 0) -> bool:
         """Wait for its end; whether it came in time. Raises the `BrokenPromise` that it was ended by, another one if it ended otherwise."""

@@ -103,7 +103,7 @@ class SimWorker:
     def forget(self) -> None:
         """Tell it of slots that there are no more: there are none."""
 
-    def send(self, data: bytes) -> None:
+    def send(self, *parts: bytes | memoryview) -> None:
         """Send what is no request: there is nothing to renew."""
 
     def answer(self) -> tuple[int, memoryview, Slot | None]:
