@@ -575,7 +575,7 @@ UNSEEN: Final = {
         "TwiceAndNever CopyForEachWorker Copied NoneDelivered OrderByChance ForgetfulSeed SameSeedEveryEpoch ErrorsBetweenEpochsSwallowed EmptyIsOne "
         "LastItemLost ReadOnlyArrays LeasesThatEndEarly OneRandomState LeftOutAtTheBorder"
     ),
-    "the words of an error, of which records have the type": "BorderWithoutNames DeathWithoutWords",
+    "the words and the members of an error, of which records have the type": "BorderWithoutNames DeathWithoutWords MadeAgain GroupsLost",
     "another plan, which the log itself names": "OneEpoch AlwaysABarrier LeftOver ResumesOneLate StateOffByOne ArgumentsMended TimeOutsMended",
     "in front of the run, which is never called, or as it may be": (
         "StopOnce LateStop StreamForgetsItsRun NativeGenerator SecondStartReplaces RunningForEver OpenedOnce"
