@@ -237,9 +237,8 @@ class SequenceEnqueuer(ABC, Generic[T]):
 
     def _make_engine(self, plan: Plan, process: Process) -> Engine[T]:
         """Return what computes the items where they are to be computed."""
-        compute = self.make_compute()
         if not self.use_multiprocessing:
-            return Threads(compute)
+            return Threads(self.make_compute())
         _need_processes()
         from ._processes import Processes, Workers, start_method
 
@@ -250,7 +249,7 @@ class SequenceEnqueuer(ABC, Generic[T]):
                 "that module, and would wait for the end of the import, which waits for them. Call start() in a function that runs after the import"
             )
         workers = Workers(self._context, self._retries, plan.seed, seeded=plan.rotating, resend=plan.barrier)
-        return Processes(compute, workers, self._runtime.lock(), process)
+        return Processes(self.make_compute(), workers, self._runtime.lock(), process)
 
     def make_run(self, terms: Terms[T]) -> Run[T]:
         """Return a run that has not begun; not for overriding, except by what means to break it."""
@@ -517,7 +516,6 @@ class GeneratorEnqueuer(SequenceEnqueuer[T]):
     def make_compute(self) -> Compute[T]:
         """Return what asks the iterator."""
         if self.use_multiprocessing:
-            _need_processes()
             from ._processes import start_method
 
             method = start_method(self._context).get_start_method()

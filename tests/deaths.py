@@ -9,7 +9,7 @@ from collections.abc import Callable
 from multiprocessing import util
 from pathlib import Path
 
-from enqueuer.testing.pace import patiently
+from enqueuer.testing.pace import seen
 
 FOR_EVER = 3600.0
 """Seconds that outlast every test. What an accident leaves behind ends some day all the same."""
@@ -29,16 +29,7 @@ class Failure(Exception):
 
 def until(condition: Callable[[], object], what: str, limit: float = 30.0) -> None:
     """Wait for what another process does, which has no other way to tell; for `limit` seconds of an idle machine."""
-
-    def comes(seconds: float) -> bool:
-        deadline = time.monotonic() + seconds
-        while not condition():
-            if time.monotonic() > deadline:
-                return False
-            time.sleep(0.001)
-        return True
-
-    assert patiently(comes, limit), f"it did not come to this: {what}"
+    assert seen(condition, limit, 0.001), f"it did not come to this: {what}"
 
 
 def alive(pid: int) -> bool:

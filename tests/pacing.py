@@ -18,7 +18,7 @@ from typing import Final
 
 import pytest
 
-from enqueuer.testing.pace import pace, paced, patiently
+from enqueuer.testing.pace import pace, paced, seen
 
 PACE: Final = pace()
 """The pace of this machine when the tests began."""
@@ -59,13 +59,4 @@ def at_most(seconds: float) -> Generator[None]:
 
 def wait_for(condition: Callable[[], object], limit: float = LIMIT) -> bool:
     """Wait until something that can only be looked at is so; return whether it is within `limit` seconds of an idle machine."""
-
-    def comes(seconds: float) -> bool:
-        deadline = time.monotonic() + seconds
-        while not condition():
-            if time.monotonic() > deadline:
-                return False
-            time.sleep(0.002)
-        return True
-
-    return patiently(comes, limit)
+    return seen(condition, limit, 0.002)

@@ -11,7 +11,7 @@ from enqueuer.errors import EmptySequenceError
 
 PINNED_ORDERS = [[8, 4, 3, 6, 2, 1, 0, 5, 7, 9], [0, 3, 6, 1, 2, 8, 9, 4, 5, 7], [5, 6, 9, 8, 0, 4, 1, 7, 2, 3]]
 unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
-"""Hypothesis limits the time of an example, on any machine, unless it is told not to."""
+"""Without the limits that Hypothesis sets for the time of an example."""
 
 PINNED_SEEDS = [181602786890591658443390467685960846946, 303065017302564675690994085819819491813]
 

@@ -14,11 +14,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import Final
 
-__all__ = ["Pace", "pace", "paced", "patiently"]
+__all__ = ["Pace", "pace", "paced", "patiently", "seen"]
 
 IDLE_SECONDS: Final = 0.012
 """Seconds that the piece of work takes on an idle machine of an ordinary speed."""
@@ -90,3 +91,15 @@ def patiently(wait: Callable[[float], bool], seconds: float) -> bool:
     If it did not come in time, the pace is measured, and on a slower machine it waits for the rest. Whatever comes in time costs nothing more.
     """
     return wait(seconds) or (seconds > 0 and wait(seconds * (pace() - 1)))
+
+
+def seen(look: Callable[[], object], limit: float, every: float = 0.01) -> bool:
+    """Look every `every` seconds until `look()` is true; return whether it was within `limit` seconds of an idle machine."""
+
+    def comes(seconds: float) -> bool:
+        until = time.monotonic() + seconds
+        while not (there := look()) and time.monotonic() < until:
+            time.sleep(every)
+        return bool(there)
+
+    return patiently(comes, limit)

@@ -307,18 +307,6 @@ def joined(thread: threading.Thread, limit: float) -> bool:
     return patiently(ended, limit)
 
 
-def seen(look: Callable[[], object], limit: float) -> bool:
-    """Wait until what can only be looked at is so; return whether it is within `limit` seconds of an idle machine."""
-
-    def comes(seconds: float) -> bool:
-        until = time.monotonic() + seconds
-        while not (there := look()) and time.monotonic() < until:
-            time.sleep(0.01)
-        return bool(there)
-
-    return patiently(comes, limit)
-
-
 class Numbers:
     """A sequence for checks: item `index` is what `item(index)` returns; who computes what is counted under a lock of its own."""
 

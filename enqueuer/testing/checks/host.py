@@ -16,8 +16,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Final, TypeAlias, cast
 
-from ..pace import patiently
-from ..subject import LIMIT, BrokenPromise, Factory, promise, seen
+from ..pace import patiently, seen
+from ..subject import LIMIT, BrokenPromise, Factory, promise
 
 __all__ = ["KEPT", "Body", "Host", "dead", "hosted"]
 

@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Final
 
-from ..pace import paced, patiently
-from ..subject import LIMIT, MOMENT, Factory, Gate, GeneratorLike, Hooked, Numbers, ends, joined, promise, raised, seen, stopping, take, within
+from ..pace import paced, patiently, seen
+from ..subject import LIMIT, MOMENT, Factory, Gate, GeneratorLike, Hooked, Numbers, ends, joined, promise, raised, stopping, take, within
 from .check import Check
 from .host import KEPT, LIFE, hosted
 

@@ -23,9 +23,9 @@ from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import Final, NoReturn, cast
 
-from ..pace import paced
+from ..pace import paced, seen
 from ..remote import Do, asking, remote
-from ..subject import MOMENT, Factory, Gate, MakeApart, Numbers, ends, promise, raised, seen, stopping, take, within
+from ..subject import MOMENT, Factory, Gate, MakeApart, Numbers, ends, promise, raised, stopping, take, within
 from .check import Check
 from .consumers import interrupt
 from .host import KEPT, LIFE, dead, hosted

@@ -22,7 +22,7 @@ Progress = Callable[[int, int, Result], object]
 """Called with how many are done, how many there are, and the latest."""
 
 AT_ONCE: Final = (10.0, 20.0)
-"""What should come at once hangs after so many seconds of an idle machine, and at least so many times the calibration."""
+"""Time limit of an operation that should be immediate: the least, in seconds of an idle machine, and the least multiple of the calibration."""
 
 AT_ALL: Final = (60.0, 200.0)
 """The same of a whole check, which waits for several such things."""
